@@ -1,0 +1,275 @@
+"""The vocabulary: what passes between stages, one frozen dataclass and one Arrow schema each.
+
+Every record has a string id derived from what it is, never from when or where it was made, so that two runs of one
+recipe produce the same ids. Token ids are int32 and are never re-encoded: the text beside them is for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+TOKENS = pa.list_(pa.int32())
+OUTCOMES = ("correct", "incorrect", "unparsed", "timeout", "error")
+JUDGED = ("correct", "incorrect", "unparsed")  # timeout and error say nothing about the trace
+
+
+def digest(*parts: Any, size: int = 12) -> str:
+    """Hex digest of the parts (JSON, sorted keys), `size` bytes long: the root of every id and key."""
+    body = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.blake2b(body.encode(), digest_size=size).hexdigest()
+
+
+def seed_from(*parts: Any) -> int:
+    """A seed in [0, 2^31) fixed by the parts, so the same request is drawn on any actor in any order."""
+    return int(digest(*parts, size=4), 16) & 0x7FFF_FFFF
+
+
+class Record:
+    """Conversion between a dataclass and rows of its Arrow schema."""
+
+    schema: ClassVar[pa.Schema]
+
+    @classmethod
+    def table(cls, records: Iterable[Self]) -> pa.Table:
+        """Records as an Arrow table of this record's schema."""
+        return pa.Table.from_pylist([asdict(r) for r in records], schema=cls.schema)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Self]:
+        """Rows of an Arrow table as records; columns the schema does not name are ignored."""
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        return [cls(**row) for row in table.select(names).to_pylist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Record):
+    """A question with a reference answer. `solution` is a reference or teacher solution where one is known."""
+
+    id: str
+    statement: str
+    answer: str
+    split: str  # train, validation or test
+    source: str  # where it came from: "world", a file's name, a data set's name, "synthesis"
+    solution: str | None = None
+    meta: str = "{}"  # JSON; sources may keep what only they understand
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("statement", pa.string(), nullable=False),
+            pa.field("answer", pa.string(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("solution", pa.string()),
+            pa.field("meta", pa.string(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Trace(Record):
+    """One sampled solution. `token_ids` is what the policy wrote, after `prompt_token_ids`.
+
+    A rollout is a Trace whose prompt holds the first `prefix_tokens` tokens of its parent trace after the problem's own
+    prompt; for a plain sample the two are 0 and None.
+    """
+
+    id: str
+    problem_id: str
+    sample: int  # index among the problem's samples
+    seed: int
+    policy: str  # fingerprint of the weights that wrote it
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+    text: str
+    finish_reason: str  # stop, length, or abort
+    prefix_tokens: int = 0
+    parent: str | None = None
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("sample", pa.int32(), nullable=False),
+            pa.field("seed", pa.int64(), nullable=False),
+            pa.field("policy", pa.string(), nullable=False),
+            pa.field("prompt_token_ids", TOKENS, nullable=False),
+            pa.field("token_ids", TOKENS, nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("finish_reason", pa.string(), nullable=False),
+            pa.field("prefix_tokens", pa.int32(), nullable=False),
+            pa.field("parent", pa.string()),
+        ]
+    )
+
+
+def trace_id(problem_id: str, sample: int, policy: str, purpose: str = "sample") -> str:
+    """Id of a trace: who was asked what, the how-manieth time. Not its text: a retry must get the same id."""
+    return "t-" + digest(problem_id, sample, policy, purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Record):
+    """What the verifier said of one trace. `timeout` and `error` are never counted as wrong answers."""
+
+    trace_id: str
+    outcome: str  # one of OUTCOMES
+    extracted: str | None
+    reason: str  # stable code: why
+    tier: str  # which tier decided
+    seconds: float
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("trace_id", pa.string(), nullable=False),
+            pa.field("outcome", pa.string(), nullable=False),
+            pa.field("extracted", pa.string()),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("tier", pa.string(), nullable=False),
+            pa.field("seconds", pa.float64(), nullable=False),
+        ]
+    )
+
+    @property
+    def correct(self) -> bool:
+        return self.outcome == "correct"
+
+    @property
+    def judged(self) -> bool:
+        """Whether the outcome says anything about the trace."""
+        return self.outcome in JUDGED
+
+
+@dataclass(frozen=True, slots=True)
+class StepValue(Record):
+    """Q of a trace's prefix that ends after step `step` (tokens [0, end)); step 0 is the empty prefix, V of the problem.
+
+    `q` is correct / judged over rollouts from the prefix, None where none was judged; `low` and `high` bound it (Wilson,
+    95%). `advantage` = q - q of the step before, where both are known. `first_pit` marks at most one step of a trace.
+    """
+
+    trace_id: str
+    problem_id: str
+    step: int
+    start: int  # token offset in Trace.token_ids where the step begins
+    end: int  # and where it ends
+    text: str
+    correct: int  # rollouts judged correct
+    judged: int  # rollouts judged at all
+    q: float | None
+    low: float
+    high: float
+    advantage: float | None
+    first_pit: bool
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("trace_id", pa.string(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("step", pa.int32(), nullable=False),
+            pa.field("start", pa.int32(), nullable=False),
+            pa.field("end", pa.int32(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            pa.field("correct", pa.int32(), nullable=False),
+            pa.field("judged", pa.int32(), nullable=False),
+            pa.field("q", pa.float64()),
+            pa.field("low", pa.float64(), nullable=False),
+            pa.field("high", pa.float64(), nullable=False),
+            pa.field("advantage", pa.float64()),
+            pa.field("first_pit", pa.bool_(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Example(Record):
+    """One training example of SFT or RFT: loss on `completion_token_ids` only, which end with the end token."""
+
+    id: str
+    problem_id: str
+    trace_id: str | None  # the trace it came from; None for a teacher's solution
+    prompt_token_ids: list[int]
+    completion_token_ids: list[int]
+    prompt: str
+    completion: str
+    weight: float = 1.0
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("trace_id", pa.string()),
+            pa.field("prompt_token_ids", TOKENS, nullable=False),
+            pa.field("completion_token_ids", TOKENS, nullable=False),
+            pa.field("prompt", pa.string(), nullable=False),
+            pa.field("completion", pa.string(), nullable=False),
+            pa.field("weight", pa.float64(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair(Record):
+    """Chosen over rejected after a shared prompt. The prompt's last `prefix_tokens` tokens are the shared steps.
+
+    DPO pairs have prefix_tokens = 0; per-step DPO pairs share the steps before the first pit. `q_before` and `q_after`
+    are Q before and after the rejected step with their judged rollout counts, None and 0 for plain DPO.
+    """
+
+    id: str
+    problem_id: str
+    chosen_trace: str
+    rejected_trace: str
+    prompt_token_ids: list[int]
+    prefix_tokens: int
+    chosen_token_ids: list[int]
+    rejected_token_ids: list[int]
+    prompt: str
+    chosen: str
+    rejected: str
+    q_before: float | None = None
+    q_after: float | None = None
+    judged_before: int = 0
+    judged_after: int = 0
+    weight: float = 1.0
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("chosen_trace", pa.string(), nullable=False),
+            pa.field("rejected_trace", pa.string(), nullable=False),
+            pa.field("prompt_token_ids", TOKENS, nullable=False),
+            pa.field("prefix_tokens", pa.int32(), nullable=False),
+            pa.field("chosen_token_ids", TOKENS, nullable=False),
+            pa.field("rejected_token_ids", TOKENS, nullable=False),
+            pa.field("prompt", pa.string(), nullable=False),
+            pa.field("chosen", pa.string(), nullable=False),
+            pa.field("rejected", pa.string(), nullable=False),
+            pa.field("q_before", pa.float64()),
+            pa.field("q_after", pa.float64()),
+            pa.field("judged_before", pa.int32(), nullable=False),
+            pa.field("judged_after", pa.int32(), nullable=False),
+            pa.field("weight", pa.float64(), nullable=False),
+        ]
+    )
+
+
+def totals(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Sum of count dictionaries, key by key."""
+    out: dict[str, float] = {}
+    for row in rows:
+        for key, value in row.items():
+            out[key] = out.get(key, 0) + value
+    return out
+
+
+def chunked(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Consecutive slices of at most `size` rows."""
+    return [rows[i : i + size] for i in range(0, len(rows), size)]

@@ -1,0 +1,189 @@
+"""Stage outputs as Parquet shards under a run's folder: atomic commits, resume, manifests.
+
+    ROOT/STAGE/KEY/part-00000.parquet     one file a shard; it exists = it is done
+    ROOT/STAGE/KEY/manifest.json          written last; it exists = the stage is done
+
+ROOT is a path or a URI pyarrow knows (s3://, gs://, file://). A shard's counts travel in its Parquet metadata, so the
+files alone tell how far a stage got and what it cost. Writing a shard twice is harmless: same name, same rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from app.errors import UserError
+from app.records import totals
+
+COUNTS = b"eightfold.counts"
+
+
+def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow file system of a path or URI, and the path inside it."""
+    if "://" in root:
+        return pafs.FileSystem.from_uri(root)
+    return pafs.LocalFileSystem(), os.path.abspath(root)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One stage's output folder. Cheap to make and to pickle: it holds only its address."""
+
+    root: str  # the run's path or URI
+    stage: str
+    key: str
+
+    @property
+    def uri(self) -> str:
+        """Address of the folder: a plain path for local runs."""
+        return posixpath.join(self.root, self.stage, self.key)
+
+    def _open(self) -> tuple[pafs.FileSystem, str]:
+        return filesystem(self.uri)
+
+    def shard_path(self, index: int) -> str:
+        return posixpath.join(self._open()[1], f"part-{index:05d}.parquet")
+
+    # -- shards -------------------------------------------------------------------------------------------------------
+
+    def done_shards(self) -> list[int]:
+        """Indices of the shards that exist, ascending."""
+        fs, base = self._open()
+        infos = fs.get_file_info(pafs.FileSelector(base, allow_not_found=True))
+        names = [i.base_name for i in infos if i.type == pafs.FileType.File]
+        return sorted(int(n[5:-8]) for n in names if n.startswith("part-") and n.endswith(".parquet"))
+
+    def write_shard(self, index: int, table: pa.Table, counts: dict[str, float] | None = None) -> None:
+        """Write one shard so that it is there whole or not at all."""
+        meta = {**(table.schema.metadata or {}), COUNTS: json.dumps(counts or {}).encode()}
+        with self.atomic(f"part-{index:05d}.parquet") as sink:
+            pq.write_table(table.replace_schema_metadata(meta), sink, compression="zstd")
+
+    def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
+        fs, _ = self._open()
+        return pq.read_table(self.shard_path(index), filesystem=fs, columns=columns, partitioning=None)
+
+    def shard_rows(self, index: int) -> int:
+        fs, _ = self._open()
+        return pq.read_metadata(self.shard_path(index), filesystem=fs).num_rows
+
+    def shard_counts(self, index: int) -> dict[str, float]:
+        """The counts given to `write_shard`."""
+        fs, _ = self._open()
+        meta = pq.read_schema(self.shard_path(index), filesystem=fs).metadata or {}
+        return json.loads(meta.get(COUNTS, b"{}"))
+
+    def counts(self) -> dict[str, float]:
+        """Sum of the counts of all shards there are."""
+        return totals(self.shard_counts(i) for i in self.done_shards())
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The shards one after the other: what to use where all rows may not fit in memory."""
+        for index in self.done_shards():
+            yield self.read_shard(index, columns).replace_schema_metadata(None)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows. Raises UserError where the stage has written none."""
+        tables = list(self.tables(columns))
+        if not tables:
+            raise UserError(f"{self.uri}: no shards there; run stage {self.stage!r} first")
+        return pa.concat_tables(tables)
+
+    # -- whole stage --------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        fs, base = self._open()
+        return fs.get_file_info(posixpath.join(base, "manifest.json")).type == pafs.FileType.File
+
+    def finish(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest: the stage is done."""
+        self.write_json("manifest.json", manifest)
+
+    def manifest(self) -> dict[str, Any]:
+        return self.read_json("manifest.json")
+
+    def digests(self) -> dict[str, str]:
+        """Hex digest of each shard's bytes."""
+        fs, base = self._open()
+        out = {}
+        for index in self.done_shards():
+            with fs.open_input_file(self.shard_path(index)) as file:
+                out[f"part-{index:05d}.parquet"] = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+        return out
+
+    def write_json(self, name: str, value: Any) -> None:
+        with self.atomic(name) as sink:
+            sink.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        fs, base = self._open()
+        with fs.open_input_file(posixpath.join(base, name)) as file:
+            return json.loads(file.read())
+
+    def local(self, *parts: str) -> Path:
+        """A folder of this output on the local disk, for weights and checkpoints; an error for a remote run."""
+        if "://" in self.root:
+            raise UserError(f"{self.uri}: this stage needs a run folder on a (shared) disk; give --runs a path")
+        return Path(self.uri, *parts)
+
+    @contextlib.contextmanager
+    def atomic(self, name: str) -> Iterator[Any]:
+        """A binary sink that becomes file `name` only when it was written whole."""
+        fs, base = self._open()
+        final, temporary = posixpath.join(base, name), posixpath.join(base, f".{name}.{uuid.uuid4().hex[:8]}")
+        remote = not isinstance(fs, pafs.LocalFileSystem)  # an object appears only when its upload ends
+        target = final if remote else temporary
+        try:
+            fs.create_dir(base, recursive=True)
+            with fs.open_output_stream(target) as sink:
+                yield sink
+            if not remote:
+                os.replace(temporary, final)
+        except BaseException as error:
+            if not remote and os.path.exists(temporary):
+                os.remove(temporary)
+            if isinstance(error, OSError):
+                raise UserError(
+                    f"cannot write {final}: {error}. What was written before is safe: "
+                    "mend the folder or free some space, then run the same command again"
+                ) from error
+            raise
+
+
+@contextlib.contextmanager
+def run_lock(root: str) -> Iterator[None]:
+    """Hold a run folder for one process; a second one gets a UserError at once. Local folders only."""
+    if "://" in root:
+        yield
+        return
+    path = Path(root, ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    except OSError as error:
+        raise UserError(f"cannot write in run folder {root}: {error}. Choose another with --runs") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            owner = handle.read().strip() or "another process"
+            raise UserError(f"{root}: in use by {owner}; wait for it, or give this run another name") from None
+        handle.truncate(0)
+        handle.write(f"pid {os.getpid()} on {os.uname().nodename}")
+        handle.flush()
+        yield
