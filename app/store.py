@@ -1,6 +1,7 @@
 """Stage outputs as Parquet shards under a run's folder: atomic commits, resume, manifests.
 
     ROOT/STAGE/KEY/part-00000.parquet     one file a shard; it exists = it is done
+    ROOT/STAGE/KEY/KIND-00000.parquet     a second table of the same shard, written before its part
     ROOT/STAGE/KEY/manifest.json          written last; it exists = the stage is done
 
 ROOT is a path or a URI pyarrow knows (s3://, gs://, file://). A shard's counts travel in its Parquet metadata, so the
@@ -54,8 +55,8 @@ class Output:
     def _open(self) -> tuple[pafs.FileSystem, str]:
         return filesystem(self.uri)
 
-    def shard_path(self, index: int) -> str:
-        return posixpath.join(self._open()[1], f"part-{index:05d}.parquet")
+    def shard_path(self, index: int, kind: str = "part") -> str:
+        return posixpath.join(self._open()[1], f"{kind}-{index:05d}.parquet")
 
     # -- shards -------------------------------------------------------------------------------------------------------
 
@@ -66,15 +67,18 @@ class Output:
         names = [i.base_name for i in infos if i.type == pafs.FileType.File]
         return sorted(int(n[5:-8]) for n in names if n.startswith("part-") and n.endswith(".parquet"))
 
-    def write_shard(self, index: int, table: pa.Table, counts: dict[str, float] | None = None) -> None:
-        """Write one shard so that it is there whole or not at all."""
+    def write_shard(
+        self, index: int, table: pa.Table, counts: dict[str, float] | None = None, kind: str = "part"
+    ) -> None:
+        """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done."""
         meta = {**(table.schema.metadata or {}), COUNTS: json.dumps(counts or {}).encode()}
-        with self.atomic(f"part-{index:05d}.parquet") as sink:
+        with self.atomic(f"{kind}-{index:05d}.parquet") as sink:
             pq.write_table(table.replace_schema_metadata(meta), sink, compression="zstd")
 
-    def read_shard(self, index: int, columns: list[str] | None = None) -> pa.Table:
+    def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self._open()
-        return pq.read_table(self.shard_path(index), filesystem=fs, columns=columns, partitioning=None)
+        table = pq.read_table(self.shard_path(index, kind), filesystem=fs, columns=columns, partitioning=None)
+        return table.replace_schema_metadata(None)
 
     def shard_rows(self, index: int) -> int:
         fs, _ = self._open()
@@ -90,14 +94,14 @@ class Output:
         """Sum of the counts of all shards there are."""
         return totals(self.shard_counts(i) for i in self.done_shards())
 
-    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""
         for index in self.done_shards():
-            yield self.read_shard(index, columns).replace_schema_metadata(None)
+            yield self.read_shard(index, columns, kind)
 
-    def read(self, columns: list[str] | None = None) -> pa.Table:
+    def read(self, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         """All rows. Raises UserError where the stage has written none."""
-        tables = list(self.tables(columns))
+        tables = list(self.tables(columns, kind))
         if not tables:
             raise UserError(f"{self.uri}: no shards there; run stage {self.stage!r} first")
         return pa.concat_tables(tables)

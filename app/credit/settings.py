@@ -1,0 +1,21 @@
+"""How step values are found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.settings import Settings
+
+
+class CreditSettings(Settings):
+    """Monte-Carlo rollouts from step prefixes of wrong traces."""
+
+    traces_per_problem: int = Field(default=4, ge=1)  # wrong traces looked at
+    steps: Literal["lines"] = "lines"
+    search: Literal["exhaustive", "binary"] = "binary"
+    rollouts: int = Field(default=4, ge=1)  # K a prefix
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=512, ge=1)
+    problems_per_shard: int = Field(default=16, ge=1)

@@ -1,0 +1,67 @@
+"""Progress of a long stage on the console: share done, rate, time left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+INTERVAL = 5.0  # seconds between lines
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Lines such as `sampling: 37/125 shards, 12,345 traces (812/s), 1:02 elapsed, about 2:10 left`.
+
+    A new line at most every `interval` seconds, and one at the end; plain lines, so that they read well in a job's log.
+    """
+
+    def __init__(
+        self, name: str, out: TextIO | None = None, interval: float = INTERVAL, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name, self.out, self.interval, self.now = name, out or sys.stderr, interval, now
+        self.total = self.done = self.reused = 0
+        self.unit = "shards"
+        self.counts: dict[str, float] = {}
+        self.start = self.last = now()
+        self._lock = threading.Lock()
+
+    def begin(self, total: int, reused: int = 0, unit: str = "shards") -> None:
+        """`total` pieces of work, of which `reused` are there from an earlier run."""
+        self.total, self.done, self.reused, self.unit = total, reused, reused, unit
+        self.start = self.last = self.now()
+        if reused:
+            self.say(f"{reused} of {total} {unit} are there already; going on")
+
+    def advance(self, pieces: int = 1, counts: dict[str, float] | None = None) -> None:
+        with self._lock:
+            self.done += pieces
+            for key, value in (counts or {}).items():
+                self.counts[key] = self.counts.get(key, 0) + value
+            now = self.now()
+            if now - self.last >= self.interval or self.done >= self.total:
+                self.last = now
+                self.say(self.line(now))
+
+    def line(self, now: float) -> str:
+        """The current line, without the stage's name."""
+        elapsed = max(now - self.start, 1e-9)
+        parts = [f"{self.done}/{self.total} {self.unit}"]
+        parts += [f"{value:,.0f} {key} ({value / elapsed:,.0f}/s)" for key, value in self.counts.items() if value >= 1]
+        parts.append(f"{clock(elapsed)} elapsed")
+        fresh = self.done - self.reused
+        if 0 < fresh and self.done < self.total:
+            parts.append(f"about {clock(elapsed / fresh * (self.total - self.done))} left")
+        return ", ".join(parts)
+
+    def say(self, text: str) -> None:
+        """One line of the stage, at once."""
+        print(f"{self.name}: {text}", file=self.out, flush=True)

@@ -1,0 +1,61 @@
+"""Problems to prompts to token ids: the one place that knows templates and tokenizers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.errors import UserError
+from app.recipe import RenderingSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Renderer:
+    """Renders for one model. The same text gives the same ids wherever it runs."""
+
+    def __init__(
+        self,
+        model_path: str,
+        settings: RenderingSettings,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        self.settings = settings
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model_path, revision=revision, trust_remote_code=trust_remote_code
+        )
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"{model_path}: the tokenizer names no end token (eos_token); set one in its configuration")
+        if settings.template == "chat" and not self.tokenizer.chat_template:
+            raise UserError(f"{model_path}: rendering.template is chat, but the tokenizer has no chat template; use plain")
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a completion."""
+        return self.tokenizer.eos_token_id
+
+    def prompt(self, statement: str) -> str:
+        """The text a policy sees for a problem."""
+        body = self.settings.prompt.replace("{statement}", statement)
+        if self.settings.template == "plain":
+            return (self.settings.system or "") + body
+        messages = [{"role": "user", "content": body}]
+        if self.settings.system:
+            messages.insert(0, {"role": "system", "content": self.settings.system})
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def prompt_ids(self, statement: str) -> list[int]:
+        """Token ids of the prompt. A chat template writes its own special tokens; plain text gets the tokenizer's."""
+        special = self.settings.template == "plain"
+        return self.tokenizer.encode(self.prompt(statement), add_special_tokens=special)
+
+    def completion_ids(self, text: str) -> list[int]:
+        """Token ids of a solution, the end token last."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end_id]
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)

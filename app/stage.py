@@ -1,0 +1,44 @@
+"""What a stage is, and what it gets to do its work. No ray here: a stage's run function imports what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.progress import Progress
+from app.recipe import Recipe
+from app.records import digest
+from app.store import Output
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step of a run. Its key covers `settings`, the keys of `inputs` and `revision`, and nothing else."""
+
+    name: str  # "sampling", "training/rft": also the folder under the run
+    run: Callable[[StageContext], None]  # writes shards to context.output; returns when all are there
+    settings: dict[str, Any]  # the part of the recipe that decides the result, plain JSON values
+    inputs: tuple[str, ...] = ()  # names of stages
+    revision: int = 1  # bumped by hand when the meaning of the stage changes
+    options: dict[str, Any] = field(default_factory=dict)  # arguments for `run` that settings or inputs already imply
+
+    def key(self, inputs: dict[str, str]) -> str:
+        """Key of the output, given the keys of the inputs."""
+        return digest(self.name, self.revision, self.settings, sorted(inputs.items()), size=8)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What `Stage.run` gets."""
+
+    stage: Stage
+    recipe: Recipe
+    inputs: dict[str, Output]  # finished outputs of the input stages, by name
+    output: Output
+    progress: Progress
+
+    def pending(self, shards: int) -> list[int]:
+        """Of `shards` deterministic shards, those not yet written: where a stopped run goes on."""
+        done = set(self.output.done_shards())
+        return [index for index in range(shards) if index not in done]

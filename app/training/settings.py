@@ -1,0 +1,60 @@
+"""One training run's hyperparameters, and where its workers run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from app.settings import Settings
+
+
+class TrainSettings(Settings):
+    """One method's run. `batch` counts examples or pairs an optimiser step, over all workers."""
+
+    init: Literal["base", "sft", "rft"]  # weights to start from
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)  # exactly one of epochs and steps
+    batch: int = Field(default=64, ge=1)
+    micro_batch: int = Field(default=16, ge=1)  # a worker's share of one forward pass
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)  # share of steps
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)  # gradient norm
+    max_length: int = Field(default=1024, ge=8)  # tokens; longer examples are skipped and counted
+    precision: Literal["bf16", "fp32"] = "bf16"
+    checkpoint_steps: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainSettings:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+
+class PreferenceSettings(TrainSettings):
+    """DPO and per-step DPO (one loss; they differ in the pairs). Reference = the weights it starts from."""
+
+    beta: float = Field(default=0.1, gt=0)
+    nll: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
+
+
+class TrainingSettings(Settings):
+    """The runs of a recipe; a method that is left out is not trained."""
+
+    sft: TrainSettings | None = None
+    rft: TrainSettings | None = None
+    dpo: PreferenceSettings | None = None
+    step_dpo: PreferenceSettings | None = None
+
+
+class TrainPlacement(Settings):
+    """Ray Train workers and DeepSpeed: never part of a key."""
+
+    workers: int = Field(default=1, ge=1)
+    cpus: float = Field(default=1, ge=0)  # a worker
+    gpus: float = Field(default=0, ge=0)  # a worker
+    zero: Literal[0, 1, 2, 3] = 0
+    offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
+    max_failures: int = Field(default=3, ge=-1)
