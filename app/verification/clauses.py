@@ -1,0 +1,113 @@
+"""Cutting an answer out of a sentence: where it ends, which `$` are mathematics and which are money."""
+
+from __future__ import annotations
+
+import re
+
+_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)\$", re.DOTALL)
+_JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,|;)\s*")
+_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,} +[A-Za-z]{2,}")
+_COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
+_END = re.compile(r"\n|[.!?](?=\s|$|\*)|\u3002|\s(?:because|since|as it|which|where|so that|I hope|\(because|as required|when)\b|;\s")
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![)\]}\w])-\s?)?[$\u20ac\u00a3]?\s?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:\s?/\s?\d+(?![\d.]))?"
+    r"(?:\s?\\?%)?"
+)
+_ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_PLAIN_FORMULA = re.compile(r"[-+(\[{|$\\]*\s*[\d.\\({\[|$\u221a\u03c0-]|[A-Za-z](?:_\w)?\s*(?:[=^+*/<>(-]|$)|[-+]?\d")
+_WRAPPERS = (("**", "**"), ("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"), ("`", "`"), ("__", "__"))
+
+
+def is_formula(text: str) -> bool:
+    """Whether a clause begins like a formula or a number and not like prose."""
+    return _PLAIN_FORMULA.match(text.lstrip("* ")) is not None
+
+
+def is_prose(text: str) -> bool:
+    """Whether two plain words stand side by side outside of `\\text{}`."""
+    return _PROSE.search(_COMMANDS.sub("", text) if "\\" in text else text) is not None
+
+
+def unwrap(text: str) -> str:
+    """The text without math delimiters, emphasis, end punctuation or quotes around the whole of it."""
+    before = None
+    while before != text:
+        before = text
+        text = text.strip().rstrip(".").strip() if not text.rstrip().endswith("..") else text.strip()
+        for opening, closing in _WRAPPERS:
+            inner = text[len(opening) : len(text) - len(closing)]
+            if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+                if opening not in inner or opening == "\\(":
+                    text = inner
+    return text
+
+
+def clip(text: str, *, whole: bool = False) -> str:
+    """The answer that a clause begins with: a run of formulas, or words up to the end of the sentence.
+
+    With `whole`, the text is known to be nothing but the answer, and only its wrapping is taken off.
+    """
+    text = text.strip().removeprefix("**").lstrip(": \n")
+    if whole:
+        return unwrap(text)
+    bold = re.match(r"([^*\n]{1,200})\*\*", text)
+    if bold and "$" not in bold[1]:
+        return unwrap(bold[1])
+    maths = _MATH.match(text)
+    if maths is not None and not is_prose(maths[0]):
+        return _formulas(text, maths)
+    end = _END.search(text)
+    return unwrap(text[: end.start()] if end else text)
+
+
+def _formulas(text: str, first: re.Match[str]) -> str:
+    """Formulas joined by commas, "and" or "or", with a unit or percent sign after the last; delimiters dropped."""
+    parts, at = [_inside(first)], first.end()
+    while True:
+        joint = _JOIN.match(text, at)
+        following = _MATH.match(text, joint.end()) if joint else None
+        if joint is None or following is None:
+            break
+        parts += [r" \text{ or } " if "or" in joint[0] else ", ", _inside(following)]
+        at = following.end()
+    rest = text[at:]
+    end = _END.search(rest)
+    words = (rest[: end.start()] if end else rest).strip(" .*")
+    if len(parts) == 1 and words and re.fullmatch(r"\\?%|[A-Za-z\u00b0][A-Za-z ]{0,30}(?:\^?\{?[23]\}?)?", words) and len(words.split()) <= 3:
+        return f"{parts[0]} {words}"
+    return "".join(parts)
+
+
+def _inside(match: re.Match[str]) -> str:
+    return next(g for g in match.groups() if g is not None).strip()
+
+
+def last_formula(line: str) -> tuple[str, int] | None:
+    """The last delimited formula of a line and where it ends; `$5 and $6` is money, not a formula."""
+    if "$" not in line and "\\" not in line:
+        return None
+    found = None
+    at = 0
+    while match := _MATH.search(line, at):
+        content = _inside(match)
+        if is_prose(content) or (match[4] is not None and match[4][-1:].isspace() and content[:1].isdigit()):
+            at = match.start() + 1
+            continue
+        found, at = (content, match.end()), match.end()
+    return found
+
+
+def last_number(line: str) -> tuple[str, int] | None:
+    """The last number of a line and where it ends. `41 = 42` is taken whole, so that its falsehood is seen."""
+    if "<<" in line:
+        line = _CALCULATOR.sub("", line)
+    last = None
+    for match in _NUMBER.finditer(line):
+        if any(c.isdigit() for c in match[0]):
+            last = match
+    if last is None:
+        return None
+    chain = re.search(r"(?<![-+*/^()\d\s])\s*(-?[\d.,]*\d)\s*=\s*$", line[: last.start()])
+    text = f"{chain[1]} = {last[0]}" if chain else last[0]
+    return text.strip().rstrip("."), last.end()

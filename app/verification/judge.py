@@ -1,0 +1,92 @@
+"""The binary reward: extract the final answer of a trace, compare it with the reference, say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from app.records import Verdict
+from app.verification.compare import Comparison, compare
+from app.verification.extract import Missing, candidates
+
+VERSION = "1"  # bump when a verdict could change; stages put it in their keys
+
+
+def fingerprint() -> str:
+    """Revision of the verifier for manifests and stage keys."""
+    return f"verifier-{VERSION}"
+
+
+def equivalent(reference: str, answer: str, *, question: str | None = None) -> bool:
+    """Whether two answers are the same answer, under the policies of docs/verifier.md. False where undecided."""
+    return compare(reference, answer, question=question).same
+
+
+def judge(reference: str, text: str, *, question: str | None = None) -> Verdict:
+    """Judge the final answer of a trace.
+
+    Args:
+        reference: the right answer, in LaTeX or plain form.
+        text: the trace, as sampled.
+        question: the problem statement, where known: it settles a few ambiguities (percent, base, named quantity, options).
+
+    Returns:
+        A Verdict with an empty trace_id. `unparsed` means no answer was found or it could not be read; `timeout` and
+        `error` say nothing about the trace.
+    """
+    started = perf_counter()
+    outcome, extracted, reason, tier = _judge(reference, text, question)
+    return Verdict("", outcome, extracted, reason, tier, perf_counter() - started)
+
+
+def judge_batch(
+    references: Sequence[str], texts: Sequence[str], questions: Sequence[str | None] | None = None
+) -> list[Verdict]:
+    """Verdicts of aligned rows, in order. Equal (reference, answer, question) rows are compared once."""
+    if len(references) != len(texts) or (questions is not None and len(questions) != len(texts)):
+        raise ValueError(
+            f"judge_batch: {len(references)} references, {len(texts)} texts, "
+            f"{'no' if questions is None else len(questions)} questions: the lengths must agree"
+        )
+    seen: dict[tuple[str, str, str | None], tuple[str, str | None, str, str]] = {}
+    verdicts = []
+    for i, (reference, text) in enumerate(zip(references, texts, strict=True)):
+        started = perf_counter()
+        outcome = _judge(reference, text, questions[i] if questions else None, seen)
+        verdicts.append(Verdict("", *outcome, perf_counter() - started))
+    return verdicts
+
+
+def _judge(
+    reference: str,
+    text: str,
+    question: str | None,
+    seen: dict[tuple[str, str, str | None], tuple[str, str | None, str, str]] | None = None,
+) -> tuple[str, str | None, str, str]:
+    """(outcome, extracted, reason, tier) of one trace."""
+    if not isinstance(reference, str) or not reference.strip():
+        return "error", None, "bad-reference", "none"
+    if not isinstance(text, str):
+        return "error", None, "bad-text", "none"
+    for found in candidates(text):
+        if isinstance(found, Missing):
+            return "unparsed", None, found.reason, "none"
+        key = (reference, found.answer, question)
+        if seen is not None and key in seen and found.evidence != "whole":
+            return seen[key]
+        result = compare(reference, found.answer, question=question, strong=found.evidence in STRONG)
+        if result.readable or found.evidence in STRONG:
+            verdict = (_outcome(result), found.answer, result.reason, result.tier)
+            if seen is not None:
+                seen[key] = verdict
+            return verdict
+    return "unparsed", None, "no-answer", "none"
+
+
+STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+
+
+def _outcome(result: Comparison) -> str:
+    if result.failure is not None:
+        return result.failure
+    return "correct" if result.same else "incorrect"
