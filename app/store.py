@@ -60,12 +60,13 @@ class Output:
 
     # -- shards -------------------------------------------------------------------------------------------------------
 
-    def done_shards(self) -> list[int]:
+    def done_shards(self, kind: str = "part") -> list[int]:
         """Indices of the shards that exist, ascending."""
         fs, base = self._open()
         infos = fs.get_file_info(pafs.FileSelector(base, allow_not_found=True))
         names = [i.base_name for i in infos if i.type == pafs.FileType.File]
-        return sorted(int(n[5:-8]) for n in names if n.startswith("part-") and n.endswith(".parquet"))
+        start, end = f"{kind}-", ".parquet"
+        return sorted(int(n[len(start) : -len(end)]) for n in names if n.startswith(start) and n.endswith(end))
 
     def write_shard(
         self, index: int, table: pa.Table, counts: dict[str, float] | None = None, kind: str = "part"
@@ -92,11 +93,11 @@ class Output:
 
     def counts(self) -> dict[str, float]:
         """Sum of the counts of all shards there are."""
-        return totals(self.shard_counts(i) for i in self.done_shards())
+        return totals(map(self.shard_counts, self.done_shards()))
 
     def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""
-        for index in self.done_shards():
+        for index in self.done_shards(kind):
             yield self.read_shard(index, columns, kind)
 
     def read(self, columns: list[str] | None = None, kind: str = "part") -> pa.Table:

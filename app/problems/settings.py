@@ -14,6 +14,8 @@ class WorldSource(Settings):
 
     kind: Literal["world"] = "world"
     operations: tuple[int, int] = (4, 6)  # fewest and most operations a problem
+    distractors: tuple[int, int] = (0, 2)  # facts that do not matter
+    amounts: tuple[int, int] = (2, 20)
 
 
 class FileSource(Settings):
@@ -62,9 +64,11 @@ class ProblemsSettings(Settings):
 
 
 class WorldWriter(Settings):
-    """The world itself writes problems and its teacher solves them."""
+    """The world itself writes problems and its teacher solves them, in a stated style (docs/world.md)."""
 
     kind: Literal["world"] = "world"
+    careful: float = Field(default=0.3, ge=0, le=1)  # share of solutions with one operation a line throughout
+    merge: tuple[float, float, float] = (0.2, 0.5, 0.3)  # weights of 1, 2, 3 operations a line in the others
 
 
 class VllmWriter(Settings):
@@ -73,6 +77,7 @@ class VllmWriter(Settings):
     kind: Literal["vllm"]
     model: str
     revision: str | None = None
+    trust_remote_code: bool = False
 
 
 class OpenAIWriter(Settings):
