@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import UserError
-from app.recipe import ModelSettings
-from app.store import Output
+from app.settings import ModelSettings
+from app.store import Output, filesystem
 
 WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
@@ -57,4 +57,14 @@ def folder_fingerprint(path: str) -> str:
             with file.open("rb") as handle:
                 while block := handle.read(1 << 20):
                     out.update(block)
+    return out.hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """Digest of one file's bytes."""
+    fs, name = filesystem(path)
+    out = hashlib.blake2b(digest_size=16)
+    with fs.open_input_stream(name) as handle:
+        while block := handle.read(1 << 20):
+            out.update(block)
     return out.hexdigest()

@@ -25,7 +25,11 @@ class Progress:
     """
 
     def __init__(
-        self, name: str, out: TextIO | None = None, interval: float = INTERVAL, now: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        out: TextIO | None = None,
+        interval: float = INTERVAL,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.out, self.interval, self.now = name, out or sys.stderr, interval, now
         self.total = self.done = self.reused = 0
@@ -58,7 +62,7 @@ class Progress:
         parts += [f"{value:,.0f} {key} ({value / elapsed:,.0f}/s)" for key, value in self.counts.items() if value >= 1]
         parts.append(f"{clock(elapsed)} elapsed")
         fresh = self.done - self.reused
-        if 0 < fresh and self.done < self.total:
+        if fresh > 0 and self.done < self.total:
             parts.append(f"about {clock(elapsed / fresh * (self.total - self.done))} left")
         return ", ".join(parts)
 

@@ -14,18 +14,10 @@ from app.errors import UserError, nearest
 from app.evaluation.settings import EvaluationSettings
 from app.problems.settings import ProblemsSettings, SynthesisSettings
 from app.sampling.settings import EnginePlacement, SamplingSettings
-from app.settings import Settings
+from app.settings import ModelSettings, Settings
 from app.training.settings import TrainingSettings, TrainPlacement
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class ModelSettings(Settings):
-    """The base policy: `world` (shipped with eightfold), a folder, or a hub name."""
-
-    path: str = "world"
-    revision: str | None = None
-    trust_remote_code: bool = False
 
 
 class RenderingSettings(Settings):

@@ -30,7 +30,9 @@ class Renderer:
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{model_path}: the tokenizer names no end token (eos_token); set one in its configuration")
         if settings.template == "chat" and not self.tokenizer.chat_template:
-            raise UserError(f"{model_path}: rendering.template is chat, but the tokenizer has no chat template; use plain")
+            raise UserError(
+                f"{model_path}: rendering.template is chat, but the tokenizer has no chat template; use plain"
+            )
 
     @property
     def end_id(self) -> int:

@@ -88,9 +88,7 @@ def map_shards(
         _Actor,
         fn_constructor_args=(factory, arguments),
         batch_size=1,
-        compute=ActorPoolStrategy(
-            size=actors, max_tasks_in_flight_per_actor=pool.concurrency + 1
-        ),
+        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=pool.concurrency + 1),
         max_concurrency=pool.concurrency,
         **remote,
     )

@@ -52,17 +52,18 @@ class Output:
         """Address of the folder: a plain path for local runs."""
         return posixpath.join(self.root, self.stage, self.key)
 
-    def _open(self) -> tuple[pafs.FileSystem, str]:
+    def open(self) -> tuple[pafs.FileSystem, str]:
+        """The file system and the folder's path in it."""
         return filesystem(self.uri)
 
     def shard_path(self, index: int, kind: str = "part") -> str:
-        return posixpath.join(self._open()[1], f"{kind}-{index:05d}.parquet")
+        return posixpath.join(self.open()[1], f"{kind}-{index:05d}.parquet")
 
     # -- shards -------------------------------------------------------------------------------------------------------
 
     def done_shards(self, kind: str = "part") -> list[int]:
         """Indices of the shards that exist, ascending."""
-        fs, base = self._open()
+        fs, base = self.open()
         infos = fs.get_file_info(pafs.FileSelector(base, allow_not_found=True))
         names = [i.base_name for i in infos if i.type == pafs.FileType.File]
         start, end = f"{kind}-", ".parquet"
@@ -77,17 +78,17 @@ class Output:
             pq.write_table(table.replace_schema_metadata(meta), sink, compression="zstd")
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
-        fs, _ = self._open()
+        fs, _ = self.open()
         table = pq.read_table(self.shard_path(index, kind), filesystem=fs, columns=columns, partitioning=None)
         return table.replace_schema_metadata(None)
 
     def shard_rows(self, index: int) -> int:
-        fs, _ = self._open()
+        fs, _ = self.open()
         return pq.read_metadata(self.shard_path(index), filesystem=fs).num_rows
 
     def shard_counts(self, index: int) -> dict[str, float]:
         """The counts given to `write_shard`."""
-        fs, _ = self._open()
+        fs, _ = self.open()
         meta = pq.read_schema(self.shard_path(index), filesystem=fs).metadata or {}
         return json.loads(meta.get(COUNTS, b"{}"))
 
@@ -111,7 +112,7 @@ class Output:
 
     @property
     def finished(self) -> bool:
-        fs, base = self._open()
+        fs, base = self.open()
         return fs.get_file_info(posixpath.join(base, "manifest.json")).type == pafs.FileType.File
 
     def finish(self, manifest: dict[str, Any]) -> None:
@@ -123,7 +124,7 @@ class Output:
 
     def digests(self) -> dict[str, str]:
         """Hex digest of each shard's bytes."""
-        fs, base = self._open()
+        fs, base = self.open()
         out = {}
         for index in self.done_shards():
             with fs.open_input_file(self.shard_path(index)) as file:
@@ -135,7 +136,7 @@ class Output:
             sink.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
-        fs, base = self._open()
+        fs, base = self.open()
         with fs.open_input_file(posixpath.join(base, name)) as file:
             return json.loads(file.read())
 
@@ -148,7 +149,7 @@ class Output:
     @contextlib.contextmanager
     def atomic(self, name: str) -> Iterator[Any]:
         """A binary sink that becomes file `name` only when it was written whole."""
-        fs, base = self._open()
+        fs, base = self.open()
         final, temporary = posixpath.join(base, name), posixpath.join(base, f".{name}.{uuid.uuid4().hex[:8]}")
         remote = not isinstance(fs, pafs.LocalFileSystem)  # an object appears only when its upload ends
         target = final if remote else temporary

