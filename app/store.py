@@ -124,7 +124,7 @@ class Output:
 
     def digests(self) -> dict[str, str]:
         """Hex digest of each shard's bytes."""
-        fs, base = self.open()
+        fs, _ = self.open()
         out = {}
         for index in self.done_shards():
             with fs.open_input_file(self.shard_path(index)) as file:
