@@ -33,7 +33,7 @@ def brute(votes: Ballot, k: int) -> Fraction:
 
 
 @given(ballots, st.data())
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 def test_majority_equals_all_subsets(votes: Ballot, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, votes.judged))
     assert majority_of(votes, k) == pytest.approx(float(brute(votes, k)), abs=1e-12)
@@ -70,7 +70,7 @@ def test_majority_of_many_samples_is_a_probability(right: int, wrong: int, k: in
 
 
 def test_majority_of_the_most_samples() -> None:
-    assert majority_of(Ballot(600, (400,)), 999) == pytest.approx(1.0)
+    assert majority_of(Ballot(MOST_SAMPLES - 20, (20,)), 30) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
