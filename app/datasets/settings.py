@@ -19,9 +19,12 @@ class DpoSettings(Settings):
 
 
 class StepDpoSettings(Settings):
-    reading: Literal["shared-prefix", "full-solution"] = "shared-prefix"  # docs/design.md, Credit
+    """The two readings of the paper: docs/credit.md, Pairs."""
+
+    reading: Literal["shared-prefix", "full-solution"] = "shared-prefix"
     rejected: Literal["step", "rest"] = "rest"  # the pit step alone, or the failing trace to its end
     chosen: Literal["shortest", "first"] = "shortest"
+    per_pit: int = Field(default=1, ge=1)  # most pairs that share one pit
     per_problem: int = Field(default=4, ge=1)
     min_q_before: float = Field(default=0.25, ge=0, le=1)  # value there must be to lose
 

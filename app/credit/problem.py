@@ -1,0 +1,133 @@
+"""Credit for the traces of one problem: which are looked at, what is found, as rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from app.credit.rollouts import ProblemRollouts, Sampler
+from app.credit.search import SEARCHES, Finding
+from app.credit.settings import CreditSettings
+from app.credit.steps import Step, TokenText
+from app.credit.values import advantages, estimate
+from app.records import Problem, StepValue, Trace, Verdict
+
+Judged = tuple[Trace, Verdict]
+
+
+@dataclass
+class Credit:
+    """What the stage writes of one problem, or of a shard."""
+
+    values: list[StepValue] = field(default_factory=list)
+    rollouts: list[Trace] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, other: Credit) -> None:
+        self.values += other.values
+        self.rollouts += other.rollouts
+        self.verdicts += other.verdicts
+        for key, value in other.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + value
+
+
+def finished(samples: Sequence[Judged], correct: bool) -> list[Judged]:
+    """Samples that came to their own end and were judged right (or wrong: no readable answer is a wrong one too)."""
+    return [(t, v) for t, v in samples if t.finish_reason == "stop" and v.judged and v.correct == correct]
+
+
+def wrong_traces(samples: Sequence[Judged], most: int) -> list[Trace]:
+    """The first `most` wrong traces by sample number, no two with the same tokens."""
+    distinct: dict[tuple[int, ...], Trace] = {}
+    for trace, _ in sorted(finished(samples, correct=False), key=lambda pair: pair[0].sample):
+        distinct.setdefault(tuple(trace.token_ids), trace)
+    return [trace for trace in distinct.values() if trace.token_ids][:most]
+
+
+async def credit_problem(
+    problem: Problem,
+    samples: Sequence[Judged],
+    sampler: Sampler,
+    text: TokenText,
+    settings: CreditSettings,
+    samples_are_rollouts: bool,
+) -> Credit:
+    """Values and first pits of a problem's wrong traces.
+
+    A problem is skipped, and counted, where all its judged samples are right (nothing went wrong) or all are wrong (its
+    value is about 0 before the first step, so there is no step at which it was lost).
+
+    Args:
+        samples: the problem's plain samples with their verdicts.
+        samples_are_rollouts: they were drawn as rollouts are (same policy and temperature), so that they serve as the rollouts
+            of step 0.
+    """
+    wrong, right = finished(samples, correct=False), finished(samples, correct=True)
+    if not wrong:
+        return Credit(counts={"problems_without_wrong": 1})
+    if not right:
+        return Credit(counts={"problems_all_wrong": 1})
+    traces = wrong_traces(samples, settings.traces_per_problem)
+    if not traces:
+        return Credit(counts={"problems_without_wrong": 1})
+    pool = ProblemRollouts(problem, traces[0].prompt_token_ids, traces, sampler)
+    start = estimate(samples if samples_are_rollouts else [])
+    search = SEARCHES[settings.search]
+
+    async def look(trace: Trace) -> tuple[list[StepValue], bool]:
+        steps = text.steps(trace.token_ids, settings.steps)
+        take = partial(_take, pool, trace, steps)
+        finding = await search(len(steps), take, settings.rollouts, start)
+        return rows(trace, steps, finding), finding.first_pit is not None
+
+    looked = await asyncio.gather(*(look(trace) for trace in traces))
+    pairs = pool.all()
+    return Credit(
+        values=[row for found, _ in looked for row in found],
+        rollouts=[trace for trace, _ in pairs],
+        verdicts=[verdict for _, verdict in pairs],
+        counts={
+            "problems": 1,
+            "traces": len(traces),
+            "pits": sum(pit for _, pit in looked),
+            "rollouts": len(pairs),
+            "rollouts_unfinished": sum(trace.finish_reason != "stop" for trace, _ in pairs),
+            "prefixes_too_long": pool.too_long,
+            "tokens": sum(len(trace.token_ids) for trace, _ in pairs),
+        },
+    )
+
+
+async def _take(pool: ProblemRollouts, trace: Trace, steps: list[Step], step: int, k: int) -> list[Judged]:
+    """The search's callback: rollouts after step `step` of one trace."""
+    return await pool.take(tuple(trace.token_ids[: steps[step - 1].end if step else 0]), k)
+
+
+def rows(trace: Trace, steps: Sequence[Step], finding: Finding) -> list[StepValue]:
+    """One row for each prefix of which something is known; row 0 is the bare problem."""
+    gains = advantages({step: value.correct / value.judged for step, value in finding.values.items()})
+    out = []
+    for step, value in finding.values.items():
+        here = steps[step - 1] if step else Step(0, 0, "")
+        low, high = value.interval
+        out.append(
+            StepValue(
+                trace_id=trace.id,
+                problem_id=trace.problem_id,
+                step=step,
+                start=here.start,
+                end=here.end,
+                text=here.text,
+                correct=value.correct,
+                judged=value.judged,
+                q=value.q,
+                low=low,
+                high=high,
+                advantage=gains.get(step),
+                first_pit=step == finding.first_pit,
+            )
+        )
+    return out

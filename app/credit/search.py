@@ -1,0 +1,75 @@
+"""Where a wrong trace went wrong: small async programs that decide which prefixes to roll out.
+
+A program sees one trace as `steps` numbered 1 to n, and a callback: `await rollouts(step, k)` gives the first k rollouts
+after that step (0: from the bare problem), sampling those there are not yet. Asking again is free, so programs need no memory of
+their own, and the same trace gives the same answer whatever else runs beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from app.credit.values import FAILED, Estimate, dead_pit, estimate, lowest_pit
+from app.records import Trace, Verdict
+
+Rollouts = Callable[[int, int], Awaitable[list[tuple[Trace, Verdict]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a search learned of one trace: values of the prefixes it looked at, by step, and the first pit where it found one."""
+
+    values: dict[int, Estimate]
+    first_pit: int | None
+
+
+async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
+    """K rollouts after every step; the pit is the first step with the lowest Q (arXiv 2406.14532).
+
+    Args:
+        steps: number of steps n of a finished wrong trace; Q_n = 0 is known, and so not sampled.
+        rollouts: the callback above.
+        k: rollouts a prefix.
+        start: what is known of the problem itself (step 0) from its plain samples; rolled out only where that is nothing.
+    """
+    inner = list(range(1, steps))
+    found = await asyncio.gather(_start(rollouts, k, start), *(rollouts(step, k) for step in inner))
+    values = {0: found[0], steps: FAILED} | {s: estimate(r) for s, r in zip(inner, found[1:], strict=True)}
+    values = _known(values)
+    return Finding(values, lowest_pit(_shares(values)))
+
+
+async def binary(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
+    """Halve the range between a prefix some rollout finishes and one that none does (as OmegaPRM, arXiv 2406.06592).
+
+    Supposes that a trace that went wrong stays wrong. Arguments as for `exhaustive`; about log2(n) k rollouts. No pit is found
+    where no rollout from the problem itself ends right, or where none of a prefix it has to decide on could be judged.
+    """
+    values = {0: await _start(rollouts, k, start), steps: FAILED}
+    alive, dead = 0, steps
+    while values[0].correct and dead - alive > 1:
+        middle = (alive + dead) // 2
+        values[middle] = estimate(await rollouts(middle, k))
+        if not values[middle].judged:
+            break
+        alive, dead = (middle, dead) if values[middle].correct else (alive, middle)
+    values = _known(values)
+    return Finding(values, dead_pit(_shares(values)))
+
+
+async def _start(rollouts: Rollouts, k: int, start: Estimate) -> Estimate:
+    return start if start.judged else estimate(await rollouts(0, k))
+
+
+def _known(values: dict[int, Estimate]) -> dict[int, Estimate]:
+    """Values in order of steps, without those of which nothing is known."""
+    return {step: values[step] for step in sorted(values) if values[step].judged}
+
+
+def _shares(values: dict[int, Estimate]) -> dict[int, float]:
+    return {step: value.correct / value.judged for step, value in values.items()}
+
+
+SEARCHES = {"exhaustive": exhaustive, "binary": binary}

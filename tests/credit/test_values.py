@@ -1,0 +1,111 @@
+"""Definitions of values, intervals and pits."""
+
+from __future__ import annotations
+
+import pytest
+from app.credit.values import Estimate, advantages, dead_pit, estimate, lowest_pit, wilson
+from bernoulli import trace, verdict
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHARES = st.integers(1, 12).map(lambda n: n / 12) | st.just(0.0)
+VALUES = st.lists(SHARES, min_size=1, max_size=12).map(lambda qs: dict(enumerate(qs)))
+SPARSE = st.dictionaries(st.integers(0, 12), SHARES, max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("correct", "judged", "low", "high"),
+    [(0, 4, 0.0, 0.4899), (4, 4, 0.5101, 1.0), (2, 4, 0.1500, 0.8500), (5, 10, 0.2366, 0.7634), (1, 100, 0.0018, 0.0545)],
+)
+def test_wilson_by_hand(correct: int, judged: int, low: float, high: float) -> None:
+    assert wilson(correct, judged) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(0, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_mirrors(case: tuple[int, int]) -> None:
+    correct, judged = case
+    low, high = wilson(correct, judged)
+    assert 0 <= low <= high <= 1
+    if judged:
+        assert low <= correct / judged <= high
+    mirrored = wilson(judged - correct, judged)
+    assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high))
+
+
+@given(st.integers(0, 30), st.integers(1, 30))
+def test_wilson_narrows_with_more_rollouts(correct: int, more: int) -> None:
+    judged = correct + more
+    few, many = wilson(correct, judged), wilson(correct * 4, judged * 4)
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_wilson_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="3 correct of 2"):
+        wilson(3, 2)
+
+
+def test_an_exact_value_has_no_width() -> None:
+    assert Estimate(0, 1, exact=True).interval == (0.0, 0.0)
+    assert Estimate().interval == (0.0, 1.0) and Estimate().q is None
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome", "counted"),
+    [
+        ("stop", "correct", (1, 1)),
+        ("stop", "incorrect", (0, 1)),
+        ("stop", "unparsed", (0, 1)),
+        ("stop", "timeout", (0, 0)),
+        ("stop", "error", (0, 0)),
+        ("length", "unparsed", (0, 0)),
+        ("length", "correct", (0, 0)),
+        ("abort", "incorrect", (0, 0)),
+    ],
+)
+def test_what_counts(finish: str, outcome: str, counted: tuple[int, int]) -> None:
+    rollout = trace("x", finish=finish)
+    assert estimate([(rollout, verdict(rollout, outcome))]) == Estimate(*counted)
+
+
+@given(SPARSE)
+def test_advantages_sum_to_the_difference(values: dict[int, float]) -> None:
+    gains = advantages(values)
+    assert set(gains) == {s for s in values if s >= 1 and s - 1 in values}
+    for step, gain in gains.items():
+        assert gain == pytest.approx(values[step] - values[step - 1])
+
+
+@given(SPARSE)
+def test_lowest_pit_is_the_first_of_the_lowest_and_a_fall(values: dict[int, float]) -> None:
+    pit = lowest_pit(values)
+    later = {s: q for s, q in values.items() if s >= 1}
+    if pit is None:
+        lowest = min(sorted(later), key=later.__getitem__, default=0)
+        assert not later or 0 not in values or later[lowest] >= values[0] or lowest - 1 not in values
+    else:
+        assert values[pit] == min(later.values()) < values[0]
+        assert all(values[s] > values[pit] for s in later if s < pit)
+
+
+@given(VALUES)
+def test_dead_pit_is_the_first_dead_step(values: dict[int, float]) -> None:
+    pit = dead_pit(values)
+    if pit is None:
+        assert values[0] == 0 or all(values.values())
+    else:
+        assert values[pit] == 0 and all(values[s] > 0 for s in range(pit))
+
+
+@given(VALUES)
+def test_both_definitions_agree_where_the_lowest_value_is_zero(values: dict[int, float]) -> None:
+    values = {**values, len(values): 0.0}
+    assert lowest_pit(values) == dead_pit(values) or values[0] == 0
+
+
+def test_dead_pit_needs_the_step_before() -> None:
+    assert dead_pit({0: 0.5, 3: 0.0}) is None
+    assert dead_pit({0: 0.5, 2: 0.5, 3: 0.0, 5: 0.0}) == 3
+
+
+def test_no_values_no_pit() -> None:
+    assert lowest_pit({}) is None and dead_pit({}) is None and lowest_pit({0: 0.5}) is None
