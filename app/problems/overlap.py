@@ -1,8 +1,8 @@
 """Exact and near duplicates of statements, by word 3-grams.
 
 Near duplicate = Jaccard similarity of the sets of word 3-grams at or above a threshold. The index is exact: two sets
-with similarity t share one of the first |x| - ceil(t |x|) + 1 grams of each in any fixed order (prefix filtering, Bayardo
-et al. 2007), so only those are looked up.
+with similarity t share one of the first |x| - ceil(t |x|) + 1 grams of each in any fixed order (prefix filtering,
+Bayardo et al. 2007), so only those are looked up.
 """
 
 from __future__ import annotations

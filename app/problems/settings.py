@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from app.settings import Settings
+from app.settings import ModelSettings, Settings
 
 
 class WorldSource(Settings):
@@ -75,9 +75,7 @@ class VllmWriter(Settings):
     """A capable model, served by vLLM actors of this run."""
 
     kind: Literal["vllm"]
-    model: str
-    revision: str | None = None
-    trust_remote_code: bool = False
+    weights: ModelSettings
 
 
 class OpenAIWriter(Settings):

@@ -90,7 +90,7 @@ def parse_row(place: str, row: dict[str, Any], source: FileSource | HubSource, s
     answer, solution = split_answer(answer_text, source.answer_format)
     if not answer:
         mark = {"gsm8k": "a line '#### ANSWER'", "boxed": "\\boxed{ANSWER}", "plain": "an answer"}[source.answer_format]
-        raise UserError(f"{place}: no answer: field {source.answer_field!r} holds no {mark}")
+        raise UserError(f"{place}: no answer: field {source.answer_field!r} lacks {mark}")
     return Problem(
         id=str(row["id"]) if "id" in row else "p-" + digest(statement),
         statement=statement,

@@ -48,8 +48,8 @@ def _ranked(problems: list[Problem], seed: int, split: str) -> list[Problem]:
 
 def _hold_out(train: list[Problem], count: int) -> tuple[list[Problem], list[Problem]]:
     if count >= len(train):
-        raise UserError(f"problems.validation: {count} asked for, but only {len(train)} training problems to hold out from")
-    held = [
-        Problem(p.id, p.statement, p.answer, "validation", p.source, p.solution, p.meta) for p in train[:count]
-    ]
+        raise UserError(
+            f"problems.validation: {count} asked for, but only {len(train)} training problems to hold out from"
+        )
+    held = [Problem(p.id, p.statement, p.answer, "validation", p.source, p.solution, p.meta) for p in train[:count]]
     return held, train[count:]

@@ -1,0 +1,129 @@
+"""Rows from files: what is read, and what each fault says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.errors import UserError
+from app.problems.settings import FileSource, HubSource, ProblemsSettings
+from app.problems.sources import from_files, from_hub, last_boxed, split_answer
+from app.problems.stage import load
+
+GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
+
+
+def jsonl(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def rows(count: int, start: int = 0) -> list[dict[str, str]]:
+    return [
+        {"question": f"What is {i} + {i}?", "answer": f"{i}+{i}=<<{i}+{i}={2 * i}>>{2 * i}\n#### {2 * i}"}
+        for i in range(start, start + count)
+    ]
+
+
+def source(tmp_path: Path, train: list[Any], **more: Any) -> FileSource:
+    test = jsonl(tmp_path / "test.jsonl", rows(3, 1000))
+    return FileSource(kind="file", train=jsonl(tmp_path / "train.jsonl", train), test=test, **more)
+
+
+def test_gsm8k_rows_lose_calculator_marks_and_keep_the_answer(tmp_path: Path) -> None:
+    problem = from_files(source(tmp_path, rows(2)))[1]
+    assert (problem.statement, problem.answer, problem.solution) == ("What is 1 + 1?", "2", "1+1=2\n#### 2")
+    assert (problem.split, problem.source) == ("train", "train.jsonl")
+
+
+def test_parquet_reads_like_jsonl(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows(4)), tmp_path / "train.parquet")
+    jsonl_source = source(tmp_path, rows(4))
+    parquet = jsonl_source.model_copy(update={"train": str(tmp_path / "train.parquet")})
+    assert [p.id for p in from_files(parquet)] == [p.id for p in from_files(jsonl_source)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ('{"question": "a", ', "train.jsonl:3: not valid JSON"),
+        ("[1, 2]", "train.jsonl:3: expected an object with fields, found list"),
+        ({"question": "How many apples are left?"}, "train.jsonl:3: no field 'answer'"),
+        ({"quesion": "x", "answer": "#### 1"}, "did you mean 'quesion'?"),
+        (
+            {"question": "How many?", "answer": "about twelve"},
+            "train.jsonl:3: no answer: field 'answer' lacks a line '#### ANSWER'",
+        ),
+        ({"question": "", "answer": "#### 1"}, "train.jsonl:3: field 'question' must be text"),
+        ({"question": None, "answer": "#### 1"}, "found None"),
+        ({"question": "What is 0 + 0?", "answer": "#### 1"}, "with another answer, is there already at"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, bad: Any, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_files(source(tmp_path, [*rows(2), bad]))
+    assert says in str(caught.value)
+
+
+def test_duplicate_ids_are_named_both(tmp_path: Path) -> None:
+    twice = [{"id": "a", **rows(1)[0]}, {"id": "a", **rows(1, 5)[0]}]
+    with pytest.raises(UserError, match=r"train.jsonl:2: id 'a' is there already at .*train.jsonl:1"):
+        from_files(source(tmp_path, twice))
+
+
+def test_an_exact_repeat_is_kept_once(tmp_path: Path) -> None:
+    assert len([p for p in from_files(source(tmp_path, rows(2) + rows(2))) if p.split == "train"]) == 2
+
+
+def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no train problems in it"):
+        from_files(source(tmp_path, []))
+
+
+def test_other_fields_and_formats(tmp_path: Path) -> None:
+    row = {"problem": "Solve.", "solution": r"So it is \boxed{\frac{1}{2}}."}
+    test = jsonl(tmp_path / "t.jsonl", [row])
+    other = FileSource(
+        kind="file", train=test, test=test, question_field="problem", answer_field="solution", answer_format="boxed"
+    )
+    assert from_files(other)[0].answer == r"\frac{1}{2}"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [(r"\boxed{1} then \boxed{x^{2}}", "x^{2}"), (r"\boxed{", ""), ("none", ""), (r"\boxed{{a}{b}}", "{a}{b}")],
+)
+def test_last_boxed(text: str, answer: str) -> None:
+    assert last_boxed(text) == answer
+
+
+def test_plain_answers_have_no_solution() -> None:
+    assert split_answer("42", "plain") == ("42", None)
+
+
+def test_a_local_data_set_folder_loads_through_the_hub_code(tmp_path: Path) -> None:
+    jsonl(tmp_path / "train.jsonl", rows(5))
+    jsonl(tmp_path / "test.jsonl", rows(3, 50))
+    problems = from_hub(HubSource(kind="hub", name=str(tmp_path)))
+    assert [p.split for p in problems].count("train") == 5
+    assert [p.answer for p in problems if p.split == "test"] == ["100", "102", "104"]
+
+
+def test_a_missing_split_of_a_data_set_is_named(tmp_path: Path) -> None:
+    jsonl(tmp_path / "train.jsonl", rows(5))
+    with pytest.raises(UserError, match="cannot load split 'test'"):
+        from_hub(HubSource(kind="hub", name=str(tmp_path)))
+
+
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="GSM8K is not beside the checkout")
+def test_gsm8k_whole() -> None:
+    both = FileSource(kind="file", train=str(GSM8K / "train.jsonl"), test=str(GSM8K / "test.jsonl"))
+    problems = load(ProblemsSettings(source=both, validation=500), seed=0)
+    splits = [p.split for p in problems]
+    assert (splits.count("train"), splits.count("validation"), splits.count("test")) == (6973, 500, 1319)
+    assert len({p.id for p in problems}) == len(problems)

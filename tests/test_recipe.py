@@ -1,0 +1,138 @@
+"""Recipes: every fault is one line that names the key and the nearest valid one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserError
+from app.graph import build
+from app.plan import keys_of
+from app.recipe import Recipe, load
+
+RECIPES = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml"))
+BODY = """
+name: tiny
+problems: {source: {kind: world, operations: [2, 3]}, train: 4, validation: 2, test: 4}
+sampling: {policy: base, samples: 2}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(BODY)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sampling.sample=3", "sampling.sample: unknown key (did you mean 'samples'?)"),
+        ("problms={}", "problms: unknown key (did you mean 'problems'?)"),
+        ("sampling.samples=many", "sampling.samples: Input should be a valid integer"),
+        ("sampling.samples=0", "sampling.samples: Input should be greater than or equal to 1 (got 0)"),
+        ("sampling.policy=stf", "sampling.policy: Input should be 'base' or 'sft' (got 'stf')"),
+        ("problems.source.kind=wrld", "problems.source: "),
+        ("problems.source.operation=[1,2]", "unknown key (did you mean 'operations'?)"),
+        ("name=a/b", "name: String should match pattern"),
+        ("problems.test=null", "the world is unlimited: give problems.train"),
+        ("training.sft.init=base", "training.sft: give exactly one of epochs and steps"),
+        ("rendering.prompt=hello", "rendering.prompt: must contain {statement}"),
+        ("sampling=3", "sampling: Input should be"),
+        ("placement.sampling.actor=2", "unknown key (did you mean 'actors'?)"),
+    ],
+)
+def test_faults(recipe: Path, override: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(str(recipe), [override])
+    message = str(caught.value)
+    assert says in message
+    assert str(recipe) in message
+    assert "\n" not in message.strip() or override.startswith(("problems.source.kind", "sampling=3"))
+
+
+def test_several_faults_are_several_lines(recipe: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(str(recipe), ["a=1", "b=2", "sampling.top_p=7"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("override", ["sampling.samples", "=3", "name.more=1"])
+def test_malformed_overrides(recipe: Path, override: str) -> None:
+    with pytest.raises(UserError, match=r"--set .*: "):
+        load(str(recipe), [override])
+
+
+def test_overrides_make_parts_that_were_not_there(recipe: Path) -> None:
+    assert load(str(recipe), ["credit.rollouts=7"]).credit.rollouts == 7  # type: ignore[union-attr]
+
+
+def test_a_missing_recipe_names_the_nearest(tmp_path: Path, recipe: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'tiny.yaml'"):
+        load(str(tmp_path / "tinny.yaml"))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2", "hello"])
+def test_not_a_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        load(str(path))
+
+
+def test_missing_files_are_named(recipe: Path) -> None:
+    with pytest.raises(UserError, match="problems.source.train: no such file: nowhere.jsonl"):
+        load(str(recipe), ["problems.source={kind: file, train: nowhere.jsonl, test: nowhere.jsonl}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["sampling.policy=sft"], "add training.sft"),
+        (["training.step_dpo={init: base, steps: 1}"], "training.step_dpo needs credit"),
+        (["sampling=null", "credit={}"], "credit needs sampling"),
+        (["training.dpo={init: rft, steps: 1}"], "add training.rft"),
+        (["training.sft={init: sft, steps: 1}"], "cannot be sft itself"),
+    ],
+)
+def test_parts_that_need_each_other(recipe: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        build(load(str(recipe), overrides))
+
+
+def keys(path: Path, *overrides: str) -> dict[str, str]:
+    return keys_of(build(load(str(path), list(overrides))))
+
+
+def test_placement_changes_no_key(recipe: Path) -> None:
+    wide = ["placement.sampling.actors=8", "placement.training.zero=3", "placement.concurrent_stages=4"]
+    assert keys(recipe) == keys(recipe, *wide)
+
+
+def test_a_setting_changes_its_stage_and_what_lies_below_only(recipe: Path) -> None:
+    before, after = keys(recipe), keys(recipe, "sampling.samples=3")
+    assert {name for name in before if before[name] != after[name]} == {"sampling", "verification", "report"}
+
+
+def test_the_seed_changes_every_drawn_stage(recipe: Path) -> None:
+    before, after = keys(recipe), keys(recipe, "seed=1")
+    assert before["problems"] != after["problems"]
+    assert before["sampling"] != after["sampling"]
+
+
+def test_moving_a_file_changes_no_key_and_editing_it_does(recipe: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for file in (first, second):
+        file.write_text('{"question": "What is one and one?", "answer": "#### 2"}\n')
+    source = "problems={{source: {{kind: file, train: {0}, test: {0}}}}}"
+    here, there = keys(recipe, source.format(first)), keys(recipe, source.format(second))
+    assert here == there
+    second.write_text('{"question": "What is one and two?", "answer": "#### 3"}\n')
+    assert keys(recipe, source.format(second))["problems"] != here["problems"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert Recipe.model_validate(load(str(path)).model_dump()).name
