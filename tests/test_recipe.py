@@ -9,7 +9,7 @@ import pytest
 from app.errors import UserError
 from app.graph import build
 from app.plan import keys_of
-from app.recipe import Recipe, load
+from app.recipe import load
 
 RECIPES = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml"))
 BODY = """
@@ -134,5 +134,13 @@ def test_moving_a_file_changes_no_key_and_editing_it_does(recipe: Path, tmp_path
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert Recipe.model_validate(load(str(path)).model_dump()).name
+def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
+    data = tmp_path / "problems.jsonl"
+    data.write_text('{"question": "What is one and one?", "answer": "#### 2"}\n')
+    files = [f"problems.source.{split}={data}" for split in ("train", "test")]
+    local = "kind: file" in path.read_text()
+    stages = build(load(str(path), [*files, "model.path=some/hub-model"] if local else []))
+    names = [stage.name for stage in stages]
+    assert names[0] == "problems"
+    assert names[-1] == "report"
+    assert all(set(stage.inputs) <= set(names[:index]) for index, stage in enumerate(stages))

@@ -1,0 +1,133 @@
+"""The scheduler: order, reuse, resume, failures and locks, with stages that only write small shards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import app.pipeline as pipeline
+from app.errors import UserError
+from app.plan import plan, table
+from app.recipe import Recipe
+from app.stage import Stage, StageContext
+from app.store import run_lock
+
+RECIPE = Recipe.model_validate(
+    {"name": "t", "problems": {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1}}
+)
+
+
+def writer(calls: list[str], shards: int = 2, fail_at: int | None = None) -> Callable[[StageContext], None]:
+    def run(context: StageContext) -> None:
+        calls.append(context.stage.name)
+        for index in context.pending(shards):
+            if index == fail_at:
+                raise RuntimeError("machine lost")
+            context.output.write_shard(index, pa.table({"id": [f"{context.stage.name}-{index}"]}), {"rows": 1.0})
+
+    return run
+
+
+def chain(calls: list[str], **changed: object) -> list[Stage]:
+    return [
+        Stage("a", writer(calls), {"x": changed.get("x", 1)}),
+        Stage("b", writer(calls), {"y": changed.get("y", 1)}, ("a",)),
+        Stage("c/d", writer(calls), {}, ("a",)),
+        Stage("e", writer(calls), {}, ("b", "c/d")),
+    ]
+
+
+def go(
+    monkeypatch: pytest.MonkeyPatch, stages: list[Stage], root: Path, recipe: Recipe = RECIPE, only: str | None = None
+):
+    monkeypatch.setattr(pipeline, "build", lambda _recipe: stages)
+    return pipeline.run(recipe, str(root), only)
+
+
+def test_inputs_come_first_and_a_second_run_does_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    steps = go(monkeypatch, chain(calls), tmp_path)
+    assert calls == ["a", "b", "c/d", "e"]
+    assert {step.state for step in steps} == {"done"}
+    go(monkeypatch, chain(calls), tmp_path)
+    assert len(calls) == 4
+
+
+def test_a_manifest_says_what_was_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    steps = go(monkeypatch, chain([]), tmp_path)
+    manifest = steps[1].output.manifest()
+    assert manifest["inputs"] == {"a": steps[0].output.key}
+    assert (manifest["rows"], manifest["counts"], manifest["shards"]) == (2, {"rows": 2.0}, 2)
+    assert set(manifest["digests"]) == {"part-00000.parquet", "part-00001.parquet"}
+
+
+def test_a_changed_setting_runs_only_what_lies_below(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    go(monkeypatch, chain(calls), tmp_path)
+    calls.clear()
+    go(monkeypatch, chain(calls, y=2), tmp_path)
+    assert calls == ["b", "e"]
+
+
+def test_the_plan_names_the_field_that_made_the_difference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    go(monkeypatch, chain([]), tmp_path)
+    steps = plan(chain([], y=2), str(tmp_path))
+    assert [step.state for step in steps] == ["done", "new", "done", "new"]
+    assert steps[1].changed == ("y: 1 -> 2",)
+    assert steps[3].changed == ("input b",)
+    assert "because y: 1 -> 2" in table(RECIPE, steps)
+
+
+def test_a_failed_stage_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    broken = [Stage("a", writer(calls, shards=3, fail_at=2), {})]
+    with pytest.raises(RuntimeError, match="machine lost"):
+        go(monkeypatch, broken, tmp_path)
+    step = plan(broken, str(tmp_path))[0]
+    assert (step.state, step.shards) == ("partial", 2)
+    before = (tmp_path / "a" / step.output.key / "part-00000.parquet").stat().st_mtime_ns
+    [step] = go(monkeypatch, [Stage("a", writer(calls, shards=3), {})], tmp_path)
+    assert step.state == "done"
+    assert (tmp_path / "a" / step.output.key / "part-00000.parquet").stat().st_mtime_ns == before
+
+
+def test_nothing_starts_after_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    stages = chain(calls)
+    stages[0] = Stage("a", writer(calls, fail_at=0), {})
+    with pytest.raises(RuntimeError):
+        go(monkeypatch, stages, tmp_path)
+    assert calls == ["a"]
+
+
+def test_independent_stages_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    meeting = threading.Barrier(2, timeout=20)  # passes only when both stages are running
+
+    def meet(context: StageContext) -> None:
+        meeting.wait()
+        context.output.write_shard(0, pa.table({"id": ["x"]}))
+
+    wide = RECIPE.model_copy(update={"placement": RECIPE.placement.model_copy(update={"concurrent_stages": 2})})
+    steps = go(monkeypatch, [Stage("a", meet, {}), Stage("b", meet, {})], tmp_path, wide)
+    assert {step.state for step in steps} == {"done"}
+
+
+def test_only_runs_one_stage_and_wants_its_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    with pytest.raises(UserError, match="its input a has not run"):
+        go(monkeypatch, chain(calls), tmp_path, only="b")
+    go(monkeypatch, chain(calls), tmp_path, only="a")
+    go(monkeypatch, chain(calls), tmp_path, only="c")
+    assert calls == ["a", "c/d"]
+    with pytest.raises(UserError, match=r"--only ee: no such stage in this recipe \(did you mean 'e'"):
+        go(monkeypatch, chain(calls), tmp_path, only="ee")
+
+
+def test_two_runs_on_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with run_lock(str(tmp_path)), pytest.raises(UserError, match="in use by pid"):
+        go(monkeypatch, chain([]), tmp_path)
+    go(monkeypatch, chain([]), tmp_path)
