@@ -10,9 +10,10 @@ from functools import partial
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.search import SEARCHES, Finding
 from app.credit.settings import CreditSettings
-from app.credit.steps import Step, TokenText
+from app.credit.steps import Step, split
 from app.credit.values import advantages, estimate
 from app.records import Problem, StepValue, Trace, Verdict
+from app.tokens import TokenText
 
 Judged = tuple[Trace, Verdict]
 
@@ -51,7 +52,7 @@ async def credit_problem(
     problem: Problem,
     samples: Sequence[Judged],
     sampler: Sampler,
-    text: TokenText,
+    texts: TokenText,
     settings: CreditSettings,
     samples_are_rollouts: bool,
 ) -> Credit:
@@ -62,8 +63,8 @@ async def credit_problem(
 
     Args:
         samples: the problem's plain samples with their verdicts.
-        samples_are_rollouts: they were drawn as rollouts are (same policy and temperature), so that they serve as the rollouts
-            of step 0.
+        samples_are_rollouts: they were drawn as rollouts are (same policy and temperature), so that they serve as the
+            rollouts of step 0.
     """
     wrong, right = finished(samples, correct=False), finished(samples, correct=True)
     if not wrong:
@@ -78,7 +79,7 @@ async def credit_problem(
     search = SEARCHES[settings.search]
 
     async def look(trace: Trace) -> tuple[list[StepValue], bool]:
-        steps = text.steps(trace.token_ids, settings.steps)
+        steps = split(trace.token_ids, texts, settings.steps)
         take = partial(_take, pool, trace, steps)
         finding = await search(len(steps), take, settings.rollouts, start)
         return rows(trace, steps, finding), finding.first_pit is not None
@@ -94,9 +95,11 @@ async def credit_problem(
             "traces": len(traces),
             "pits": sum(pit for _, pit in looked),
             "rollouts": len(pairs),
-            "rollouts_unfinished": sum(trace.finish_reason != "stop" for trace, _ in pairs),
+            "truncated": sum(trace.finish_reason != "stop" for trace, _ in pairs),
             "prefixes_too_long": pool.too_long,
+            "prompt_tokens": sum(len(trace.prompt_token_ids) for trace, _ in pairs),
             "tokens": sum(len(trace.token_ids) for trace, _ in pairs),
+            "engine_seconds": pool.engine_seconds,
         },
     )
 

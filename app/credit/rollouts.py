@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.records import Problem, Trace, Verdict, digest, seed_from, trace_id
 from app.sampling.engine import Engine, PromptTooLong, Request
@@ -38,14 +38,15 @@ class _Node:
 class ProblemRollouts:
     """All rollouts of one problem, by prefix. Traces that begin with the same tokens share them.
 
-    A rollout's id and seed follow from problem, policy, prefix and its number there; its parent is the first of `traces` (in
-    the order given) that begins with the prefix. So neither depends on which search asked first.
+    A rollout's id and seed follow from problem, policy, prefix and its number there; its parent is the first of
+    `traces` (in the order given) that begins with the prefix. So neither depends on which search asked first.
     """
 
     def __init__(self, problem: Problem, prompt_ids: Sequence[int], traces: Sequence[Trace], sampler: Sampler) -> None:
         self.problem, self.sampler = problem, sampler
         self.prompt_ids = tuple(prompt_ids)
         self.traces = traces
+        self.engine_seconds = 0.0
         self._nodes: dict[Prefix, _Node] = {}
 
     async def take(self, prefix: Prefix, k: int) -> list[tuple[Trace, Verdict]]:
@@ -71,9 +72,6 @@ class ProblemRollouts:
 
     async def _draw(self, prefix: Prefix, numbers: range) -> list[tuple[Trace, Verdict]]:
         sampler, prompt = self.sampler, (*self.prompt_ids, *prefix)
-        room = sampler.engine.context_length - len(prompt)
-        if room < 1:
-            raise PromptTooLong(f"problem {self.problem.id}: {len(prompt)} tokens of prompt leave no room")
         purpose = "rollout-" + digest(prefix)
         requests = []
         for number in numbers:
@@ -83,11 +81,12 @@ class ProblemRollouts:
                     id=name,
                     prompt_token_ids=prompt,
                     seed=seed_from(sampler.seed, name),
-                    max_tokens=min(sampler.max_tokens, room),
+                    max_tokens=sampler.max_tokens,
                     temperature=sampler.temperature,
                 )
             )
         written = await sampler.engine.generate_n(requests)
+        self.engine_seconds += sum(done.seconds for done in written)
         before = sampler.decode(list(prefix)) if prefix else ""
         verdicts = await asyncio.to_thread(sampler.judge, self.problem, [before + done.text for done in written])
         parent = next((t.id for t in self.traces if tuple(t.token_ids[: len(prefix)]) == prefix), None)
@@ -106,9 +105,5 @@ class ProblemRollouts:
                 prefix_tokens=len(prefix),
                 parent=parent,
             )
-            pairs.append((trace, _named(verdict, trace.id)))
+            pairs.append((trace, replace(verdict, trace_id=trace.id)))
         return pairs
-
-
-def _named(verdict: Verdict, name: str) -> Verdict:
-    return Verdict(name, verdict.outcome, verdict.extracted, verdict.reason, verdict.tier, verdict.seconds)

@@ -1,8 +1,8 @@
 """Where a wrong trace went wrong: small async programs that decide which prefixes to roll out.
 
-A program sees one trace as `steps` numbered 1 to n, and a callback: `await rollouts(step, k)` gives the first k rollouts
-after that step (0: from the bare problem), sampling those there are not yet. Asking again is free, so programs need no memory of
-their own, and the same trace gives the same answer whatever else runs beside it.
+A program sees one trace as `steps` numbered 1 to n, and a callback: `await rollouts(step, k)` gives the first k
+rollouts after that step (0: from the bare problem), sampling those there are not yet. Asking again is free, so
+programs need no memory of their own, and the same trace gives the same answer whatever else runs beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Rollouts = Callable[[int, int], Awaitable[list[tuple[Trace, Verdict]]]]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a search learned of one trace: values of the prefixes it looked at, by step, and the first pit where it found one."""
+    """What a search learned of one trace: values of the prefixes it looked at, by step, and the first pit if found."""
 
     values: dict[int, Estimate]
     first_pit: int | None
@@ -32,26 +32,27 @@ async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) ->
         steps: number of steps n of a finished wrong trace; Q_n = 0 is known, and so not sampled.
         rollouts: the callback above.
         k: rollouts a prefix.
-        start: what is known of the problem itself (step 0) from its plain samples; rolled out only where that is nothing.
+        start: what is known of the problem itself (step 0) from its plain samples; rolled out only where that is
+            nothing.
     """
-    inner = list(range(1, steps))
-    found = await asyncio.gather(_start(rollouts, k, start), *(rollouts(step, k) for step in inner))
-    values = {0: found[0], steps: FAILED} | {s: estimate(r) for s, r in zip(inner, found[1:], strict=True)}
-    values = _known(values)
+    inner = range(1, steps)
+    first, *found = await asyncio.gather(_start(rollouts, k, start), *(_value(rollouts, step, k) for step in inner))
+    values = _known({0: first, steps: FAILED, **dict(zip(inner, found, strict=True))})
     return Finding(values, lowest_pit(_shares(values)))
 
 
 async def binary(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
     """Halve the range between a prefix some rollout finishes and one that none does (as OmegaPRM, arXiv 2406.06592).
 
-    Supposes that a trace that went wrong stays wrong. Arguments as for `exhaustive`; about log2(n) k rollouts. No pit is found
-    where no rollout from the problem itself ends right, or where none of a prefix it has to decide on could be judged.
+    Supposes that a trace that went wrong stays wrong. Arguments as for `exhaustive`; about log2(n) k rollouts. No pit
+    is found where no rollout from the problem itself ends right, or where none of a prefix it has to decide on could
+    be judged.
     """
     values = {0: await _start(rollouts, k, start), steps: FAILED}
     alive, dead = 0, steps
     while values[0].correct and dead - alive > 1:
         middle = (alive + dead) // 2
-        values[middle] = estimate(await rollouts(middle, k))
+        values[middle] = await _value(rollouts, middle, k)
         if not values[middle].judged:
             break
         alive, dead = (middle, dead) if values[middle].correct else (alive, middle)
@@ -60,7 +61,11 @@ async def binary(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Fin
 
 
 async def _start(rollouts: Rollouts, k: int, start: Estimate) -> Estimate:
-    return start if start.judged else estimate(await rollouts(0, k))
+    return start if start.judged else await _value(rollouts, 0, k)
+
+
+async def _value(rollouts: Rollouts, step: int, k: int) -> Estimate:
+    return estimate(await rollouts(step, k))
 
 
 def _known(values: dict[int, Estimate]) -> dict[int, Estimate]:

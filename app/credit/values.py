@@ -1,8 +1,8 @@
 """Values of step prefixes: Q with its interval, advantages, and the first pit.
 
-The setting is the paper's (arXiv 2406.14532): a state is a problem and the steps so far, an action is the next step, the
-reward is 1 where the final answer is right. Q_i is the probability that the rollout policy, going on after step i, ends
-right; Q_0 is the problem's own value. The advantage of step i is A_i = Q_i - Q_{i-1}.
+The setting is the paper's (arXiv 2406.14532): a state is a problem and the steps so far, an action is the next step,
+the reward is 1 where the final answer is right. Q_i is the probability that the rollout policy, going on after step
+i, ends right; Q_0 is the problem's own value. The advantage of step i is A_i = Q_i - Q_{i-1}.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from app.records import StepValue, Trace, Verdict
+from app.records import Trace, Verdict
 
 Z95 = 1.959964  # standard normal quantile of 0.975
 
@@ -83,8 +83,8 @@ def lowest_pit(values: Mapping[int, float]) -> int | None:
         values: Q by step, 0 = the empty prefix.
 
     Returns:
-        The first of the steps i >= 1 at which Q is lowest. None where that is no fall (Q_i is not below Q_0: the policy could
-        not solve the problem before the trace began) and where the step before it is unknown.
+        The first of the steps i >= 1 at which Q is lowest. None where that is no fall (Q_i is not below Q_0: the
+        policy could not solve the problem before the trace began) and where the step before it is unknown.
     """
     steps = sorted(step for step in values if step >= 1)
     if not steps or 0 not in values:
@@ -96,8 +96,8 @@ def lowest_pit(values: Mapping[int, float]) -> int | None:
 def dead_pit(values: Mapping[int, float], alive: float = 0.0) -> int | None:
     """The first step after which no rollout (at most a share of `alive`) ends right, all steps known before it living.
 
-    Self-Explore's definition (0 of 4 rollouts), and what binary search finds. None where step 0 is dead already (nothing
-    to lose), where no step is, or where the step before the first dead one is unknown.
+    Self-Explore's definition (0 of 4 rollouts), and what binary search finds. None where step 0 is dead already
+    (nothing to lose), where no step is, or where the step before the first dead one is unknown.
     """
     dead = [step for step, q in sorted(values.items()) if q <= alive]
     if not dead or dead[0] == 0 or dead[0] - 1 not in values:

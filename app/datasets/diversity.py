@@ -35,7 +35,7 @@ def signature(text: str) -> str:
 
 
 def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """Levenshtein distance of two sequences by bit-parallel columns (Myers 1999, in Hyyro's form): O(len(b)) big-integer steps."""
+    """Levenshtein distance by bit-parallel columns (Myers 1999; Hyyro's form): len(b) steps on len(a)-bit integers."""
     if not a or not b:
         return len(a) or len(b)
     places: dict[Hashable, int] = {}

@@ -21,7 +21,7 @@ def refuse_evaluation(problems: Iterable[Problem], evaluation: set[str]) -> None
     for problem in problems:
         if problem.split != "train" or statement_digest(problem.statement) in evaluation:
             raise UserError(
-                f"problem {problem.id} ({problem.statement[:60]!r}...) is a training problem and an evaluation problem too; "
+                f"problem {problem.id} ({problem.statement[:60]!r}...) is a training and an evaluation problem; "
                 "take it out of one of them, or let the problems stage drop overlaps"
             )
 
@@ -49,8 +49,8 @@ def teacher_example(
 def right_traces(samples: Sequence[Judged], k: int, seed: int) -> list[Trace]:
     """The k most diverse correct traces of a problem that came to their own end, one for each distinct solution.
 
-    Which of several equal solutions stands for them, and who wins ties, is drawn by `seed` and the traces' ids; the order
-    of `samples` does not matter.
+    Which of several equal solutions stands for them, and who wins ties, is drawn by `seed` and the traces' ids; the
+    order of `samples` does not matter.
     """
     right = [t for t, v in samples if v.correct and t.finish_reason == "stop" and t.token_ids]
     distinct: dict[str, Trace] = {}

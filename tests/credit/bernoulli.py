@@ -1,4 +1,4 @@
-"""A policy whose step values are known: after s steps of the traces of `Bernoulli` a rollout ends right with chance q[s].
+"""A policy whose step values are known: after s steps a rollout ends right with chance q[s].
 
 Tokens are characters, the end token is 0, a step is a line.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from app.credit.rollouts import Sampler
 from app.records import Problem, Trace, Verdict
-from app.sampling.engine import Completion, PromptTooLong, Request
+from app.sampling.engine import Completion, Engine, Request, check_fits
 
 END = 0
 PROMPT = "Q?"
@@ -26,8 +26,8 @@ def decode(tokens: list[int]) -> str:
     return "".join(chr(t) for t in tokens if t != END)
 
 
-class Bernoulli:
-    """An Engine; `requests` records what it was asked."""
+class Bernoulli(Engine):
+    """`requests` records what it was asked."""
 
     def __init__(self, q: Sequence[float], context: int = 10_000, finish: str = "stop") -> None:
         self.q, self.context_length, self.finish = q, context, finish
@@ -36,8 +36,7 @@ class Bernoulli:
 
     async def generate(self, request: Request) -> Completion:
         self.requests.append(request)
-        if len(request.prompt_token_ids) >= self.context_length:
-            raise PromptTooLong(request.id)
+        check_fits(request, self.context_length)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         await asyncio.sleep(0)
@@ -47,13 +46,12 @@ class Bernoulli:
         text = f"#### {1 if right else 0}"
         return Completion(tuple(ids(text)), text, self.finish)
 
-    async def generate_n(self, requests: Sequence[Request]) -> list[Completion]:
-        return list(await asyncio.gather(*(self.generate(r) for r in requests)))
-
 
 def judge(problem: Problem, texts: list[str]) -> list[Verdict]:
     return [
-        Verdict("", "correct" if t.rstrip().endswith(f"#### {problem.answer}") else "incorrect", None, "test", "test", 0.0)
+        Verdict(
+            "", "correct" if t.rstrip().endswith(f"#### {problem.answer}") else "incorrect", None, "test", "test", 0.0
+        )
         for t in texts
     ]
 

@@ -6,17 +6,20 @@ import asyncio
 from collections import Counter
 
 import pytest
+
 from app.credit.problem import Credit, credit_problem, wrong_traces
 from app.credit.settings import CreditSettings
-from app.credit.steps import TokenText
 from app.records import StepValue, Trace, Verdict
-from bernoulli import END, PROBLEM, PROMPT, Bernoulli, decode, ids, right, sampler, trace, verdict, wrong
+from app.tokens import TokenText
+from tests.credit.bernoulli import END, PROBLEM, PROMPT, Bernoulli, decode, ids, right, sampler, trace, verdict, wrong
 
 
 def run(samples, engine, seed: int = 0, shared: bool = True, judged_by=None, **settings) -> Credit:
     how = sampler(engine, seed, judged_by) if judged_by else sampler(engine, seed)
     return asyncio.run(
-        credit_problem(PROBLEM, samples, how, TokenText(decode), CreditSettings(**settings), samples_are_rollouts=shared)
+        credit_problem(
+            PROBLEM, samples, how, TokenText(decode), CreditSettings(**settings), samples_are_rollouts=shared
+        )
     )
 
 
@@ -112,7 +115,9 @@ def test_problems_without_a_question_are_skipped_and_counted() -> None:
     assert run([right(0), right(1)], engine).counts == {"problems_without_wrong": 1}
     assert run([wrong(3, 0), wrong(3, 1)], engine).counts == {"problems_all_wrong": 1}
     unfinished = trace("no end", 0, finish="length", end=False)
-    assert run([(unfinished, verdict(unfinished, "unparsed")), right(1)], engine).counts == {"problems_without_wrong": 1}
+    assert run([(unfinished, verdict(unfinished, "unparsed")), right(1)], engine).counts == {
+        "problems_without_wrong": 1
+    }
     timed_out = trace("x", 0)
     assert run([(timed_out, verdict(timed_out, "timeout")), right(1)], engine).counts == {"problems_without_wrong": 1}
     assert run([], engine).counts == {"problems_without_wrong": 1}
@@ -135,15 +140,9 @@ def test_prefixes_longer_than_the_context_are_unknown() -> None:
     assert credit.counts["prefixes_too_long"] == 3 and credit.counts["pits"] == 0
 
 
-def test_rollouts_are_given_the_room_that_is_left() -> None:
-    engine = Bernoulli([1] * 3, context=40)
-    run([wrong(3), right(1)], engine, search="exhaustive")
-    assert all(len(r.prompt_token_ids) + r.max_tokens <= 40 for r in engine.requests)
-
-
 def test_unfinished_rollouts_are_kept_but_say_nothing() -> None:
     credit = run([wrong(4), right(1)], Bernoulli([1] * 4, finish="length"), search="exhaustive", rollouts=2)
-    assert credit.counts["rollouts_unfinished"] == credit.counts["rollouts"] == 6
+    assert credit.counts["truncated"] == credit.counts["rollouts"] == 6
     assert [row.step for row in credit.values] == [0, 4] and not any(row.first_pit for row in credit.values)
 
 
@@ -151,7 +150,10 @@ def test_unfinished_rollouts_are_kept_but_say_nothing() -> None:
 def test_a_trace_without_end_token_and_with_one_step(search: str) -> None:
     sample = trace("#### 0", 0, end=False)
     credit = run([(sample, verdict(sample, "incorrect")), right(1)], Bernoulli([1]), search=search)
-    assert [(row.step, row.start, row.end, row.first_pit) for row in credit.values] == [(0, 0, 0, False), (1, 0, 6, True)]
+    assert [(row.step, row.start, row.end, row.first_pit) for row in credit.values] == [
+        (0, 0, 0, False),
+        (1, 0, 6, True),
+    ]
     assert not credit.rollouts
 
 

@@ -6,12 +6,13 @@ import asyncio
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.credit.search import SEARCHES, Finding, binary, exhaustive
 from app.credit.values import Estimate
 from app.records import Trace, Verdict
-from bernoulli import trace, verdict
-from hypothesis import given
-from hypothesis import strategies as st
+from tests.credit.bernoulli import trace, verdict
 
 
 class Exact:

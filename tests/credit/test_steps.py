@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from app.credit.splitters import cut, merge
-from app.credit.steps import TokenText
 from hypothesis import given
 from hypothesis import strategies as st
+
+from app.credit.splitters import cut, merge
+from app.credit.steps import split
+from app.tokens import TokenText
 
 END = 0
 
@@ -34,7 +36,7 @@ TEXTS = st.text(st.sampled_from("ab 1=\n.é漢🙂"), max_size=60)
 
 
 def check(token_ids: list[int], decode, style: str = "lines", most: int | None = None) -> list:
-    steps = TokenText(decode).steps(token_ids, style, most)
+    steps = split(token_ids, TokenText(decode), style, most)
     assert [t for s in steps for t in token_ids[s.start : s.end]] == token_ids
     assert "".join(s.text for s in steps) == decode(token_ids)
     assert all(s.start < s.end for s in steps)
@@ -65,7 +67,7 @@ def test_tokens_whose_text_depends_on_neighbours_join(token_ids: list[int]) -> N
 @given(st.lists(st.binary(min_size=1, max_size=3), max_size=20))
 def test_any_bytes_join_even_where_they_are_no_text(parts: list[bytes]) -> None:
     token_ids = [b + 1 for part in parts for b in part]
-    steps = TokenText(utf8).steps(token_ids)
+    steps = split(token_ids, TokenText(utf8))
     assert [t for s in steps for t in token_ids[s.start : s.end]] == token_ids
 
 
@@ -94,21 +96,21 @@ def test_lines(text: str, expected: list[str]) -> None:
 
 
 def test_no_tokens_no_steps() -> None:
-    assert TokenText(chars).steps([]) == []
+    assert split([], TokenText(chars)) == []
 
 
 def test_only_the_end_token_is_one_step() -> None:
-    assert [(s.start, s.end, s.text) for s in TokenText(chars).steps([END])] == [(0, 1, "")]
+    assert [(s.start, s.end, s.text) for s in split([END], TokenText(chars))] == [(0, 1, "")]
 
 
 def test_the_end_token_belongs_to_the_last_step() -> None:
-    steps = TokenText(chars).steps([ord("a"), ord("\n"), END])
+    steps = split([ord("a"), ord("\n"), END], TokenText(chars))
     assert [(s.start, s.end) for s in steps] == [(0, 3)]
 
 
 def test_a_step_ends_with_the_token_that_completes_the_newline() -> None:
     pieces = {1: "one", 2: ".\n\n", 3: "two", 4: "\nthr", 5: "ee"}
-    steps = TokenText(lambda ids: "".join(pieces[i] for i in ids)).steps([1, 2, 3, 4, 5])
+    steps = split([1, 2, 3, 4, 5], TokenText(lambda ids: "".join(pieces[i] for i in ids)))
     assert [(s.start, s.end) for s in steps] == [(0, 2), (2, 4), (4, 5)]
     assert [s.text for s in steps] == ["one.\n\n", "two\nthr", "ee"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from app.credit.values import Estimate, advantages, dead_pit, estimate, lowest_pit, wilson
-from bernoulli import trace, verdict
 from hypothesis import given
 from hypothesis import strategies as st
+
+from app.credit.values import Estimate, advantages, dead_pit, estimate, lowest_pit, wilson
+from tests.credit.bernoulli import trace, verdict
 
 SHARES = st.integers(1, 12).map(lambda n: n / 12) | st.just(0.0)
 VALUES = st.lists(SHARES, min_size=1, max_size=12).map(lambda qs: dict(enumerate(qs)))
@@ -15,7 +16,13 @@ SPARSE = st.dictionaries(st.integers(0, 12), SHARES, max_size=12)
 
 @pytest.mark.parametrize(
     ("correct", "judged", "low", "high"),
-    [(0, 4, 0.0, 0.4899), (4, 4, 0.5101, 1.0), (2, 4, 0.1500, 0.8500), (5, 10, 0.2366, 0.7634), (1, 100, 0.0018, 0.0545)],
+    [
+        (0, 4, 0.0, 0.4899),
+        (4, 4, 0.5101, 1.0),
+        (2, 4, 0.1500, 0.8500),
+        (5, 10, 0.2366, 0.7634),
+        (1, 100, 0.0018, 0.0545),
+    ],
 )
 def test_wilson_by_hand(correct: int, judged: int, low: float, high: float) -> None:
     assert wilson(correct, judged) == pytest.approx((low, high), abs=1e-4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from app.datasets.diversity import edit_distance, equations, most_diverse, signature
 from hypothesis import given
 from hypothesis import strategies as st
+
+from app.datasets.diversity import edit_distance, equations, most_diverse, signature
 
 WORDS = st.lists(st.integers(0, 3), max_size=70)
 
@@ -33,7 +34,10 @@ def test_edit_distance_is_a_metric(a: list[int], b: list[int], c: list[int]) -> 
     assert abs(len(a) - len(b)) <= edit_distance(a, b) <= max(len(a), len(b))
 
 
-@pytest.mark.parametrize(("a", "b", "d"), [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("", "", 0), ("a" * 300, "b" * 299, 300)])
+@pytest.mark.parametrize(
+    ("a", "b", "d"),
+    [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("", "", 0), ("a" * 300, "b" * 299, 300)],
+)
 def test_edit_distance_by_hand(a: str, b: str, d: int) -> None:
     assert edit_distance(a, b) == d
 
@@ -83,5 +87,7 @@ def test_most_diverse_leaves_out_the_near_twin() -> None:
     items = ["aaaaaaaa", "aaaaaaab", "bbbbbbbb", "cccccccc"]
     best = set(most_diverse(items, 3))
     assert best in ({0, 2, 3}, {1, 2, 3})
-    spread = {c: sum(edit_distance(items[i], items[j]) for i, j in combinations(c, 2)) for c in combinations(range(4), 3)}
+    spread = {
+        c: sum(edit_distance(items[i], items[j]) for i, j in combinations(c, 2)) for c in combinations(range(4), 3)
+    }
     assert spread[tuple(sorted(best))] == max(spread.values())

@@ -1,0 +1,98 @@
+"""Stage credit: step values and first pits of wrong traces, from engine actors. One shard for each sampling shard."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.credit.problem import Credit, Judged, credit_problem
+from app.credit.rollouts import Sampler
+from app.policy import Policy
+from app.problems.select import problems_of
+from app.recipe import Recipe
+from app.records import Problem, StepValue, Trace, Verdict
+from app.sampling.stage import EngineWorker, policy_of, pool
+from app.shardmap import map_shards
+from app.stage import StageContext
+from app.store import Output
+from app.tokens import TokenText
+from app.verification import judge_batch
+
+
+class CreditWorker(EngineWorker):
+    """Searches the traces of a sampling shard all at once: the engine stays full although each search waits."""
+
+    def __init__(
+        self, recipe: Recipe, policy: Policy, problems: Output, traces: Output, verdicts: Output, output: Output
+    ) -> None:
+        super().__init__(recipe, policy)
+        assert recipe.credit and recipe.sampling
+        self.settings, self.traces, self.verdicts, self.output = recipe.credit, traces, verdicts, output
+        self.problems = {p.id: p for p in problems_of(problems, "train")}
+        self.texts = TokenText(self.renderer.decode)
+        self.alike = recipe.sampling.temperature == self.settings.temperature and recipe.sampling.top_p == 1
+        self.sampler = Sampler(
+            engine=self.engine,
+            policy=policy.fingerprint,
+            judge=judge_texts,
+            decode=self.renderer.decode,
+            temperature=self.settings.temperature,
+            max_tokens=self.settings.max_tokens,
+            seed=recipe.seed,
+        )
+
+    async def process(self, index: int) -> dict[str, float]:
+        """Credit for the problems of shard `index`; the rows follow the problems' order."""
+        shard = Credit()
+        for credit in await asyncio.gather(*(self._problem(*pair) for pair in self._samples(index).items())):
+            shard.add(credit)
+        self.output.write_shard(index, Trace.table(shard.rollouts), kind="rollouts")
+        self.output.write_shard(index, Verdict.table(shard.verdicts), kind="verdicts")
+        self.output.write_shard(index, StepValue.table(shard.values), shard.counts)
+        return shard.counts
+
+    async def _problem(self, problem_id: str, samples: list[Judged]) -> Credit:
+        return await credit_problem(
+            self.problems[problem_id], samples, self.sampler, self.texts, self.settings, self.alike
+        )
+
+    def _samples(self, index: int) -> dict[str, list[Judged]]:
+        """Traces of the sampling shard with their verdicts, by problem id in ascending order."""
+        verdicts = {v.trace_id: v for v in Verdict.from_table(self.verdicts.read_shard(index))}
+        out: dict[str, list[Judged]] = {}
+        for trace in Trace.from_table(self.traces.read_shard(index)):
+            out.setdefault(trace.problem_id, []).append((trace, verdicts[trace.id]))
+        return dict(sorted(out.items()))
+
+
+def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
+    """Verdicts of solutions of one problem."""
+    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts))
+
+
+def run(context: StageContext) -> None:
+    """Credit for every sampling shard that has none yet."""
+    traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
+    shards = len(traces.done_shards())
+    pending = context.pending(shards)
+    context.progress.begin(shards, shards - len(pending))
+    problems = context.inputs[context.stage.options["problems"]]
+    map_shards(
+        CreditWorker,
+        (context.recipe, policy_of(context), problems, traces, verdicts, context.output),
+        pending,
+        pool(context.recipe.placement.sampling),
+        context.progress,
+    )
+    report(context)
+
+
+def report(context: StageContext) -> None:
+    """Say what was left out: neither rollouts without an end nor skipped problems may pass unseen."""
+    counts = context.output.counts()
+    if skipped := counts.get("problems_all_wrong"):
+        context.progress.say(f"{skipped:,.0f} problems left out: no sample is right, so there was no value to lose")
+    if long := counts.get("prefixes_too_long"):
+        context.progress.say(f"{long:,.0f} prefixes not rolled out: no room in the context")
+    if truncated := counts.get("truncated"):
+        share = truncated / counts["rollouts"]
+        context.progress.say(f"{truncated:,.0f} rollouts ({share:.1%}) cut at credit.max_tokens; they say nothing")
