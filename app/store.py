@@ -86,10 +86,10 @@ class Output:
         fs, _ = self.open()
         return pq.read_metadata(self.shard_path(index), filesystem=fs).num_rows
 
-    def shard_counts(self, index: int) -> dict[str, float]:
+    def shard_counts(self, index: int, kind: str = "part") -> dict[str, float]:
         """The counts given to `write_shard`."""
         fs, _ = self.open()
-        meta = pq.read_schema(self.shard_path(index), filesystem=fs).metadata or {}
+        meta = pq.read_schema(self.shard_path(index, kind), filesystem=fs).metadata or {}
         return json.loads(meta.get(COUNTS, b"{}"))
 
     def counts(self) -> dict[str, float]:

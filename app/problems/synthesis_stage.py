@@ -1,0 +1,109 @@
+"""Stage synthesis: a capable model writes new problems from seed problems and solves them; duplicates are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.errors import UserError
+from app.policy import base_policy
+from app.problems.filtering import keep_new
+from app.problems.select import problems_of
+from app.problems.settings import OpenAIWriter, SynthesisSettings, VllmWriter
+from app.problems.writers import from_world, write_all
+from app.recipe import Recipe, RenderingSettings
+from app.records import Problem, chunked, totals
+from app.rendering import Renderer
+from app.sampling.engine import PromptTooLong, Request
+from app.sampling.vllm import VllmEngine
+from app.shardmap import Pool, map_shards
+from app.stage import StageContext
+from app.store import Output
+
+REQUESTS_PER_SHARD = 32
+CANDIDATES = "candidates"  # kind of the tables that hold what was written, before duplicates are dropped
+
+
+class WritingWorker:
+    """Asks the writer for one shard of problems at a time and writes them as candidates."""
+
+    def __init__(self, recipe: Recipe, problems: Output, output: Output) -> None:
+        assert recipe.synthesis
+        self.settings, self.seed, self.output = recipe.synthesis, recipe.seed, output
+        self.seeds = problems_of(problems, "train")
+        self.shards = shards_of(self.settings)
+        writer = self.settings.writer
+        self.model: VllmModel | EndpointModel = (
+            VllmModel(recipe, writer) if isinstance(writer, VllmWriter) else EndpointModel(recipe, writer)
+        )
+
+    async def process(self, index: int) -> dict[str, float]:
+        problems, counts = await write_all(
+            self.model.answer, self.seeds, self.shards[index], self.settings, self.seed
+        )
+        self.output.write_shard(index, Problem.table(problems), counts, kind=CANDIDATES)
+        return counts
+
+
+class VllmModel:
+    """A writer served by this actor's own vLLM engine, through its chat template where it has one."""
+
+    def __init__(self, recipe: Recipe, writer: VllmWriter) -> None:
+        assert recipe.synthesis
+        weights, self.settings = writer.weights, recipe.synthesis
+        path = base_policy(weights).path
+        chat = RenderingSettings(template="chat", prompt="{statement}")
+        self.renderer = Renderer(path, chat, weights.revision, weights.trust_remote_code)
+        self.engine = VllmEngine(path, recipe.placement.sampling, weights.revision, weights.trust_remote_code)
+
+    async def answer(self, text: str, name: str, seed: int) -> str | None:
+        prompt = tuple(self.renderer.prompt_ids(text))
+        request = Request(name, prompt, seed, self.settings.max_tokens, self.settings.temperature)
+        try:
+            return (await self.engine.generate(request)).text
+        except PromptTooLong:
+            return None
+
+
+def shards_of(settings: SynthesisSettings) -> list[Sequence[int]]:
+    """Request numbers of each shard."""
+    return chunked(range(settings.count), REQUESTS_PER_SHARD)
+
+
+def run(context: StageContext) -> None:
+    """Write candidates, drop duplicates of seeds, of evaluation problems and of each other, write the rest as shard 0."""
+    settings = context.recipe.synthesis
+    assert settings
+    source = context.inputs["problems"]
+    everything = Problem.from_table(source.read())
+    seeds = sorted((p for p in everything if p.split == "train"), key=lambda p: p.id)
+    evaluation = [p for p in everything if p.split != "train"]
+    candidates, written = _candidates(context, settings)
+    kept, dropped = keep_new(candidates, seeds, evaluation, settings.near_duplicate)
+    if settings.keep_seeds:
+        kept = [p for p in seeds if p.solution] + kept
+    counts = {**written, **dropped, "problems": float(len(kept))}
+    for reason, count in counts.items():
+        if reason.startswith("dropped"):
+            context.progress.say(f"{count:,.0f} {reason}")
+    context.output.write_shard(0, Problem.table(kept), counts)
+
+
+def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[list[Problem], dict[str, float]]:
+    recipe, output = context.recipe, context.output
+    source = recipe.problems.source
+    if settings.writer.kind == "world":
+        if source.kind != "world":
+            raise UserError("synthesis.writer.kind is world, but the problems are not the world's; use vllm or openai")
+        problems = from_world(source, settings.writer, settings.count, recipe.seed)
+        return problems, {"asked": float(settings.count)}
+    shards = len(shards_of(settings))
+    done = set(output.done_shards(CANDIDATES))
+    pending = [index for index in range(shards) if index not in done]
+    context.progress.begin(shards, shards - len(pending))
+    place = recipe.placement.sampling
+    pool = Pool(place.actors, place.cpus, place.gpus, place.concurrent_shards)
+    if isinstance(settings.writer, OpenAIWriter):
+        pool = Pool(1, 0, concurrency=place.concurrent_shards)
+    map_shards(WritingWorker, (recipe, context.inputs["problems"], output), pending, pool, context.progress)
+    counts = totals(output.shard_counts(index, CANDIDATES) for index in range(shards))
+    return [p for table in output.tables(kind=CANDIDATES) for p in Problem.from_table(table)], counts
