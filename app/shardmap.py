@@ -3,10 +3,16 @@
 Shards are deterministic slices of a stage's input, one output file each. A shard whose file exists is done: that is all
 the state there is. Ray Data gives the actor pool, retries after lost actors and nodes, and autoscaling; it never
 carries rows between stages, so the driver's memory does not grow with the data.
+
+What may fail, and what follows: a UserError or any other exception of a worker ends the job with that one message; an
+exception whose `restart_actor` is true (the engine died) ends the actor's process, and Ray gives its shards to a new one; so does
+the loss of a process or a node. A failure to start is tried again on START_ATTEMPTS actors, a shard BEGINNINGS times: what
+fails like that everywhere ends the job with its reason instead of going round for ever.
 """
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +20,13 @@ from typing import Any, Protocol
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.errors import UserError
 from app.progress import Progress
+
+START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
+BEGINNINGS = 8  # times a shard may be begun: each but the last ended with the loss of its actor
 
 
 class ShardWorker(Protocol):
@@ -36,32 +46,79 @@ class Pool:
     runtime_env: dict[str, Any] | None = None
 
 
+class _Tally:
+    """What outlives an actor: how often starts failed and shards were begun. One a job, on the driver's node."""
+
+    def __init__(self) -> None:
+        self.failed_starts = 0
+        self.begun: dict[int, int] = {}
+        self.last_words = ""
+
+    def started(self) -> None:
+        self.failed_starts = 0
+
+    def start_failed(self) -> int:
+        """How many starts failed since one succeeded, this one included."""
+        self.failed_starts += 1
+        return self.failed_starts
+
+    def begin(self, shard: int) -> tuple[int, str]:
+        """How often this shard was begun, this time included, and what the last actor that could still speak died of."""
+        self.begun[shard] = self.begun.get(shard, 0) + 1
+        return self.begun[shard], self.last_words
+
+    def finished(self, shard: int) -> None:
+        self.begun.pop(shard, None)
+
+    def died(self, words: str) -> None:
+        self.last_words = words
+
+
 class _Actor:
     """Wraps a ShardWorker for map_batches; a failure comes back as a row, so that the driver can say it once."""
 
-    def __init__(self, factory: type, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, factory: type, arguments: tuple[Any, ...], tally: ray.actor.ActorHandle) -> None:
+        self.tally = tally
         self.failure: str | None = None
         try:
             self.worker: ShardWorker = factory(*arguments)
-        except Exception as error:  # reported once by the driver; raising here would restart the actor for ever
+        except UserError as error:
             self.failure = _describe(error)
+        except Exception as error:
+            if ray.get(tally.start_failed.remote()) < START_ATTEMPTS:
+                raise  # another actor, perhaps on another node, tries
+            self.failure = _describe(error)
+        else:
+            ray.get(tally.started.remote())
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        shards, counts, failures = [], [], []
-        for index in batch["shard"]:
-            failure = self.failure
-            result: dict[str, float] = {}
-            if failure is None:
-                try:
-                    result = await self.worker.process(int(index))
-                except Exception as error:
-                    if getattr(error, "restart_actor", False):
-                        raise
-                    failure = _describe(error)
-            shards.append(int(index))
-            counts.append([{"key": k, "value": float(v)} for k, v in result.items()])
-            failures.append(failure or "")
-        return {"shard": shards, "counts": counts, "failure": failures}
+        shards = [int(index) for index in batch["shard"]]
+        results = [await self._process(index) for index in shards]
+        return {
+            "shard": shards,
+            "counts": [[{"key": k, "value": float(v)} for k, v in counts.items()] for counts, _ in results],
+            "failure": [failure for _, failure in results],
+        }
+
+    async def _process(self, index: int) -> tuple[dict[str, float], str]:
+        """Counts of one shard and its failure, empty where it has none."""
+        if self.failure is not None:
+            return {}, self.failure
+        times, last_words = await self.tally.begin.remote(index)
+        if times > BEGINNINGS:
+            return {}, f"fault:begun {BEGINNINGS} times, and each time its actor was lost. {last_words or NO_WORDS}"
+        try:
+            counts = await self.worker.process(index)
+        except Exception as error:
+            if getattr(error, "restart_actor", False):
+                await self.tally.died.remote(f"The last one said: {error}")
+                os._exit(1)  # not exit_actor(): Ray takes that for the end of the work and does not retry it
+            return {}, _describe(error)
+        await self.tally.finished.remote(index)
+        return counts, ""
+
+
+NO_WORDS = "None left a reason: the machine may have killed them (out of memory?) or gone away."
 
 
 def _describe(error: Exception) -> str:
@@ -77,18 +134,23 @@ def map_shards(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = START_ATTEMPTS
+    context.execution_no_progress_timeout_s = -1  # a shard of long traces may take longer than any fixed time
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    tally = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
     rows = ray.data.from_items([{"shard": int(i)} for i in pending], override_num_blocks=len(pending))
     remote: dict[str, Any] = {"num_cpus": pool.cpus}
     if pool.gpus:
         remote["num_gpus"] = pool.gpus
     if pool.runtime_env:
         remote["runtime_env"] = pool.runtime_env
-    actors = min(pool.actors, len(pending))
     done = rows.map_batches(
         _Actor,
-        fn_constructor_args=(factory, arguments),
+        fn_constructor_args=(factory, arguments, tally),
         batch_size=1,
-        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=pool.concurrency + 1),
+        compute=ActorPoolStrategy(
+            size=min(pool.actors, len(pending)), max_tasks_in_flight_per_actor=pool.concurrency + 1
+        ),
         max_concurrency=pool.concurrency,
         **remote,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +23,69 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back. `finish_reason` is stop (end token or stop text), length, or abort.
+    """What came back. `finish_reason` is stop (end token or stop text) or length (max_tokens or the context's end).
 
     `token_ids` are exactly what the engine emitted, the end token included where it was emitted; `text` leaves special
-    tokens out. `logprob` is the sum over tokens in nats, where the engine gives it.
+    tokens out. `seconds` is this request's share of the engine's time: shares of all requests add up to the time in which the
+    engine had work (see `Meter`); 0 where nothing measured it.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str
-    logprob: float | None = None
+    seconds: float = 0.0
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """An asynchronous engine; `generate` may be awaited many times at once."""
 
+    context_length: int  # largest number of tokens, prompt and continuation together
+
+    @abstractmethod
     async def generate(self, request: Request) -> Completion:
         """Write one continuation. Cancelling the awaiting task aborts the request in the engine.
 
         Raises EngineDead when no further request can be served (the actor must be replaced), PromptTooLong when this one
         prompt cannot be served.
         """
-        ...
 
     async def generate_n(self, requests: Sequence[Request]) -> list[Completion]:
-        """Continuations of one prompt, same order as the requests: engines may share the prompt's work."""
-        ...
+        """Continuations in the order of the requests; the first failure aborts the others.
 
-    @property
-    def context_length(self) -> int:
-        """Largest number of tokens, prompt and continuation together."""
-        ...
+        They are separate requests on purpose: each has its own seed and can be aborted alone, and engines with a prefix cache
+        compute a shared prompt once all the same.
+        """
+        if len(requests) == 1:
+            return [await self.generate(requests[0])]
+        tasks = [asyncio.ensure_future(self.generate(request)) for request in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Free what the engine holds. No request may be under way."""
 
 
 class EngineDead(RuntimeError):
-    """The engine behind this object is gone."""
+    """The engine behind this object is gone: the process around it must end, so that a new one takes its work."""
+
+    restart_actor = True  # app.shardmap reads this: it knows nothing of engines
 
 
 class PromptTooLong(ValueError):
     """Prompt plus at least one token does not fit the context."""
+
+
+def check_fits(request: Request, context_length: int) -> int:
+    """Tokens this request may write: `max_tokens`, or what the context leaves. Raises PromptTooLong where that is none."""
+    room = context_length - len(request.prompt_token_ids)
+    if room < 1:
+        raise PromptTooLong(
+            f"request {request.id}: a prompt of {len(request.prompt_token_ids)} tokens leaves no room in a context of "
+            f"{context_length}"
+        )
+    return min(request.max_tokens, room)

@@ -1,0 +1,84 @@
+"""What is asked of the engine for one problem. Pure async code over the Engine protocol; no ray, no vllm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.records import Problem, Trace, digest, seed_from, trace_id
+from app.sampling.engine import Completion, Engine, Request
+from app.sampling.settings import SamplingSettings
+
+
+def sample_request(
+    problem: Problem, prompt_ids: Sequence[int], sample: int, settings: SamplingSettings, seed: int, policy: str
+) -> Request:
+    """The request of a problem's sample number `sample`. Its id is the trace's; its seed follows from the id."""
+    name = trace_id(problem.id, sample, policy)
+    return Request(
+        id=name,
+        prompt_token_ids=tuple(prompt_ids),
+        seed=seed_from(seed, name),
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+
+
+def trace_of(problem: Problem, sample: int, policy: str, request: Request, done: Completion) -> Trace:
+    """The record of a finished request."""
+    return Trace(
+        id=request.id,
+        problem_id=problem.id,
+        sample=sample,
+        seed=request.seed,
+        policy=policy,
+        prompt_token_ids=list(request.prompt_token_ids),
+        token_ids=list(done.token_ids),
+        text=done.text,
+        finish_reason=done.finish_reason,
+    )
+
+
+async def sample_n(
+    engine: Engine, problem: Problem, prompt_ids: Sequence[int], settings: SamplingSettings, seed: int, policy: str
+) -> list[tuple[Trace, Completion]]:
+    """`settings.samples` traces of one problem, in order of their sample number, with what the engine said of each.
+
+    Raises PromptTooLong where the context has no room for the prompt.
+    """
+    numbers = range(settings.samples)
+    requests = [sample_request(problem, prompt_ids, n, settings, seed, policy) for n in numbers]
+    done = await engine.generate_n(requests)
+    return [(trace_of(problem, n, policy, r, d), d) for n, r, d in zip(numbers, requests, done, strict=True)]
+
+
+async def continue_from(
+    engine: Engine, trace: Trace, prefix_tokens: int, k: int, settings: SamplingSettings, seed: int
+) -> list[Trace]:
+    """k rollouts from the first `prefix_tokens` tokens of a trace, as token ids: nothing is tokenised again.
+
+    The rollouts' ids and seeds follow from problem, policy and prefix, so two traces that begin alike ask the same.
+    """
+    prefix = trace.token_ids[:prefix_tokens]
+    prompt = (*trace.prompt_token_ids, *prefix)
+    names = [trace_id(trace.problem_id, n, trace.policy, "rollout-" + digest(prefix)) for n in range(k)]
+    requests = [
+        Request(name, prompt, seed_from(seed, name), settings.max_tokens, settings.temperature, settings.top_p)
+        for name in names
+    ]
+    return [
+        Trace(
+            id=request.id,
+            problem_id=trace.problem_id,
+            sample=n,
+            seed=request.seed,
+            policy=trace.policy,
+            prompt_token_ids=list(prompt),
+            token_ids=list(done.token_ids),
+            text=done.text,
+            finish_reason=done.finish_reason,
+            prefix_tokens=len(prefix),
+            parent=trace.id,
+        )
+        for n, (request, done) in enumerate(zip(requests, await engine.generate_n(requests), strict=True))
+    ]
