@@ -1,0 +1,133 @@
+"""A training data set in memory: flat arrays of token ids, the same on every worker.
+
+Workers hold the whole set (4 bytes a token: a million traces of 500 tokens are 2 GB) and pick by index, because an order that
+does not depend on the number of workers needs random access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.errors import UserError
+from app.store import Output
+from app.training.trees import Rows, grow, pack
+
+PREFERENCE = ("dpo", "step_dpo")  # methods that learn from pairs
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of token ids as one array and where each begins."""
+
+    values: np.ndarray  # (tokens,) int32
+    offsets: np.ndarray  # (rows + 1,) int64
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> Ragged:
+        lengths = pc.list_value_length(column).to_numpy()
+        values = pc.list_flatten(column).to_numpy()
+        return cls(np.ascontiguousarray(values, np.int32), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Prompts with one completion (SFT, RFT) or two, chosen then rejected (DPO, per-step DPO), and a weight each."""
+
+    ids: list[str]
+    prompts: Ragged
+    branches: tuple[Ragged, ...]
+    weights: np.ndarray  # (rows,) float64
+    skipped: dict[str, int]  # reason -> rows left out
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, prompt and all branches."""
+        return self.prompts.lengths + sum(branch.lengths for branch in self.branches)
+
+    def rows(self, indices: Sequence[int] | np.ndarray, share: bool = True, budget: int = 0) -> Rows:
+        """Rows for the model; the sequences are numbered example by example, branch by branch.
+
+        With `share` the branches of an example are one tree; without, each sequence is a tree of its own.
+        """
+        trees, counts = [], []
+        for index in indices:
+            prompt, completions = self.prompts[index], [branch[index] for branch in self.branches]
+            groups = [completions] if share else [[c] for c in completions]
+            for group in groups:
+                trees.append(grow([prompt] * len(group), group))
+                counts.append(len(group))
+        return pack(trees, counts, budget)
+
+    def completion_lengths(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Tokens of each completion, (len(indices), branches)."""
+        return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
+
+
+def load(output: Output, method: str, max_length: int) -> Corpus:
+    """Read a data set stage. Rows that cannot be used are left out and counted; UserError where none is left."""
+    names = ["chosen_token_ids", "rejected_token_ids"] if method in PREFERENCE else ["completion_token_ids"]
+    table = output.read(["id", "prompt_token_ids", *names, "weight"]).combine_chunks()
+    if not table.num_rows:
+        raise UserError(f"{output.uri}: the data set is empty, so training/{method} has nothing to learn from")
+    faults = _faults(table, names, max_length)
+    keep = ~np.logical_or.reduce(list(faults.values()))
+    skipped, left = {}, np.ones(table.num_rows, bool)
+    for reason, mask in faults.items():  # a row with several faults counts under the first
+        skipped[reason] = int((mask & left).sum())
+        left &= ~mask
+    if not keep.any():
+        told = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
+        raise UserError(f"{output.uri}: training/{method} can use none of the {table.num_rows} rows ({told})")
+    table = table.filter(pa.array(keep)).combine_chunks()
+    return Corpus(
+        table["id"].to_pylist(),
+        Ragged.of(table["prompt_token_ids"]),
+        tuple(Ragged.of(table[name]) for name in names),
+        table["weight"].to_numpy(),
+        {reason: count for reason, count in skipped.items() if count},
+    )
+
+
+def _faults(table: pa.Table, names: list[str], max_length: int) -> dict[str, np.ndarray]:
+    """Reason -> which rows have that fault."""
+    prompt = Ragged.of(table["prompt_token_ids"])
+    branches = [Ragged.of(table[name]) for name in names]
+    longest = np.max([branch.lengths for branch in branches], axis=0)
+    empty = (prompt.lengths == 0) | (np.min([branch.lengths for branch in branches], axis=0) == 0)
+    faults = {"empty": empty, "too_long": prompt.lengths + longest > max_length}
+    if len(branches) == 2:
+        chosen, rejected = branches
+        same = chosen.lengths == rejected.lengths
+        for index in np.flatnonzero(same):
+            same[index] = np.array_equal(chosen[index], rejected[index])
+        faults["equal_branches"] = same
+    faults["no_weight"] = ~(table["weight"].to_numpy() > 0)
+    return faults
+
+
+def check_vocabulary(corpus: Corpus, size: int, policy: str) -> None:
+    """Raise UserError where a token id lies outside a model's or tokenizer's `size` tokens."""
+    for field, ragged in (("prompt", corpus.prompts), *((f"branch {i}", b) for i, b in enumerate(corpus.branches))):
+        worst = int(ragged.values.max(initial=0))
+        if worst >= size or int(ragged.values.min(initial=0)) < 0:
+            at = int(np.argmax((ragged.values >= size) | (ragged.values < 0)))
+            row = int(np.searchsorted(ragged.offsets, at, side="right")) - 1
+            raise UserError(
+                f"data set row {corpus.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} knows only "
+                f"{size} tokens: the data was tokenised for another model; build it again with this one"
+            )

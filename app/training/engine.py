@@ -1,0 +1,108 @@
+"""The model on a worker: loaded, wrapped, and given to DeepSpeed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from app.errors import UserError
+from app.training.forward import TokenLogProbs, check_head
+from app.training.job import Job
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class ClippedAdamW(torch.optim.AdamW):
+    """AdamW that clips and remembers the gradient norm: DeepSpeed does so itself except for ZeRO 0 in float32."""
+
+    def __init__(self, *args: Any, clip: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clip = clip
+        self._global_grad_norm = 0.0  # the name DeepSpeed's engine looks for
+
+    def step(self, closure: Any = None) -> Any:
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
+        return super().step(closure)
+
+
+def deepspeed_config(job: Job, plain: bool) -> dict[str, Any]:
+    """DeepSpeed's settings. The loop owns accumulation, loss scaling and the learning rate."""
+    zero: dict[str, Any] = {"stage": job.placement.zero}
+    if job.placement.zero:
+        zero |= {"overlap_comm": False, "contiguous_gradients": True}
+    if job.placement.offload:
+        if not job.placement.zero:
+            raise UserError("placement.training.offload: needs placement.training.zero 1, 2 or 3")
+        zero["offload_optimizer"] = {"device": "cpu"}
+        if job.placement.zero == 3:
+            zero["offload_param"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # required; the true sizes vary and are the loop's business
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": 0.0 if plain else job.settings.clip,
+        "bf16": {"enabled": job.settings.precision == "bf16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+
+
+def build(job: Job, device: torch.device) -> Any:
+    """A DeepSpeed engine around TokenLogProbs with the start weights."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    os.environ.setdefault("DS_ACCELERATOR", "cpu" if device.type == "cpu" else "cuda")
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+
+    # DeepSpeed would compile a shared-memory all-reduce for CPUs at the first start (over a minute); gloo serves.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+    plain = job.placement.zero == 0 and job.settings.precision == "fp32"
+    config = deepspeed_config(job, plain)
+    # While this object lives, from_pretrained() gives each worker only its part of the weights under ZeRO 3.
+    sharded = HfDeepSpeedConfig(config) if job.placement.zero == 3 else None
+    model = load_model(job)
+    del sharded
+    forward = TokenLogProbs(model)
+    rates: dict[str, Any] = {"lr": job.settings.learning_rate, "weight_decay": job.settings.weight_decay, "betas": (0.9, 0.95)}
+    engine, *_ = deepspeed.initialize(
+        model=forward,
+        model_parameters=forward.parameters(),  # type: ignore[arg-type]
+        optimizer=_optimizer(job, rates, plain),
+        config=config,
+        dist_init_required=False,
+    )
+    engine.eval()
+    check_head(engine.module, device)
+    return engine
+
+
+def _optimizer(job: Job, rates: dict[str, Any], plain: bool) -> Any:
+    """A function from parameters to an optimizer. DeepSpeed's own CPU Adam is compiled on first use: only for offload."""
+    if job.placement.offload:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return lambda parameters: DeepSpeedCPUAdam(parameters, **rates)
+    if plain:
+        return lambda parameters: ClippedAdamW(parameters, clip=job.settings.clip, fused=True, **rates)
+    return lambda parameters: torch.optim.AdamW(parameters, fused=True, **rates)
+
+
+def load_model(job: Job) -> torch.nn.Module:
+    """The start weights in the run's precision, with the attention that takes tree masks."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        job.policy,
+        revision=job.revision,
+        dtype=DTYPES[job.settings.precision],
+        attn_implementation=job.attention,
+        trust_remote_code=job.trust_remote_code,
+    )
+    model.config.use_cache = False
+    return model

@@ -1,0 +1,45 @@
+"""Final weights as a folder that transformers and vLLM load: safetensors, configuration, tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from app.training.job import Job
+
+
+def export(engine: Any, job: Job, folder: Path) -> None:
+    """Write the model whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the weights."""
+    state = _state(engine)
+    if dist.get_rank() == 0:
+        temporary = folder.with_name(f".{folder.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        model = engine.module.model
+        model.config.use_cache = True
+        model.save_pretrained(temporary, state_dict=state, safe_serialization=True)
+        _tokenizer(job).save_pretrained(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    dist.barrier()
+
+
+def _state(engine: Any) -> dict[str, Any] | None:
+    """State dict of the wrapped model on rank 0, with its own names; tied weights stay tied (save_pretrained drops copies)."""
+    prefix = "model."
+    if engine.zero_optimization_partition_weights():
+        whole = engine._zero3_consolidated_16bit_state_dict()
+    else:
+        whole = engine.module.state_dict()
+    if dist.get_rank() != 0:
+        return None
+    return {name.removeprefix(prefix): value.detach().cpu() for name, value in whole.items()}
+
+
+def _tokenizer(job: Job) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(job.policy, revision=job.revision, trust_remote_code=job.trust_remote_code)

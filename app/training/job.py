@@ -1,0 +1,49 @@
+"""What a training worker needs to know: picklable, absolute paths, nothing of the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.store import Output
+from app.training.corpus import PREFERENCE
+from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    method: str  # sft, rft, dpo or step_dpo
+    dataset: Output
+    output: Output
+    policy: str  # start weights: a folder or hub name
+    fingerprint: str  # of the start weights
+    revision: str | None
+    trust_remote_code: bool
+    settings: TrainSettings
+    placement: TrainPlacement
+    seed: int
+
+    @property
+    def preference(self) -> PreferenceSettings | None:
+        """The settings of a run on pairs, None for SFT and RFT."""
+        if self.method not in PREFERENCE:
+            return None
+        assert isinstance(self.settings, PreferenceSettings)
+        return self.settings
+
+    @property
+    def attention(self) -> str:
+        """On a CPU the plain attention is the faster one at the lengths of math traces; benchmarks.training has figures."""
+        return "sdpa" if self.placement.gpus else "eager"
+
+    @property
+    def metrics(self) -> Path:
+        """JSON lines, one a step."""
+        return self.output.local("metrics.jsonl")
+
+    @property
+    def failure(self) -> Path:
+        """Where a worker leaves the text of a UserError for the driver."""
+        return self.output.local("failure.txt")

@@ -1,0 +1,174 @@
+"""The training loop: what every worker runs, for all four methods."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from app.errors import UserError
+from app.records import seed_from
+from app.training import checkpoint, losses
+from app.training.corpus import Corpus
+from app.training.engine import build
+from app.training.export import export
+from app.training.forward import tensors
+from app.training.job import Job
+from app.training.metrics import MetricsFile
+from app.training.order import Order, micro_batches, order_for
+from app.training.reference import reference
+from app.training.settings import TrainSettings
+
+
+def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
+    """Rate of step `step` (from 0): linear warm-up over a share of the steps, then the schedule down to 0."""
+    warm = round(settings.warmup * steps)
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    if settings.schedule == "linear":
+        return settings.learning_rate * (1 - done)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Trainer:
+    """One worker's state: engine, data, order, reference."""
+
+    def __init__(self, job: Job, corpus: Corpus, device: torch.device) -> None:
+        self.job, self.corpus, self.device = job, corpus, device
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.order: Order = order_for(job.settings, len(corpus), job.seed)
+        self.lengths = corpus.lengths
+        self.engine: Any = build(job, device)
+        self.reference = reference(self.engine, corpus, job, device) if job.preference else None
+
+    def train(self) -> None:
+        """From the last complete checkpoint to the exported model."""
+        folder = self.job.output.local("checkpoints")
+        start = 0
+        if path := checkpoint.latest(folder):
+            start, _ = checkpoint.load(self.engine, path)
+        metrics = MetricsFile(self.job.metrics, start) if self.rank == 0 else None
+        self.engine.train()
+        for step in range(start, self.order.steps):
+            row = self.step(step)
+            if metrics:
+                metrics.append(row)
+            done = step + 1
+            if done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
+                checkpoint.save(self.engine, folder, done, {"world": self.world, "zero": self.job.placement.zero})
+        export(self.engine, self.job, self.job.output.local("model"))
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step over `batch` examples of all workers. Returns its metrics, the same on every rank."""
+        began = time.perf_counter()
+        torch.manual_seed(seed_from("step", self.job.seed, step, self.rank))  # dropout, for models that have it
+        examples = self.order.step(step)
+        scale = self.scale(examples)
+        sums = torch.zeros(len(SUMS), dtype=torch.float64)
+        for part in micro_batches(examples, self.lengths, self.job.settings.micro_batch, self.world):
+            sums += self.micro_step(part[self.rank], examples, scale)
+        if self.world > 1:
+            sums = sums.to(self.device)
+            dist.all_reduce(sums)
+        row = dict(zip(SUMS, sums.tolist(), strict=True))
+        self.check(step, row, len(examples))
+        rate = learning_rate(self.job.settings, step, self.order.steps)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        self.engine.step()
+        return self.report(step, row, len(examples), rate, time.perf_counter() - began)
+
+    def scale(self, examples: np.ndarray) -> float:
+        """What the summed loss of a step is divided by: weighted tokens (NLL) or the weights of the pairs."""
+        weights = self.corpus.weights[examples]
+        if self.job.preference:
+            return float(weights.sum())
+        return float((weights * self.corpus.completion_lengths(examples)[:, 0]).sum())
+
+    def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
+        """Forward and backward of one micro-batch; returns its share of SUMS."""
+        indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
+        rows = self.corpus.rows(indices)
+        logps = self.engine(**tensors(rows, self.device))
+        sequences = losses.per_sequence(logps, torch.from_numpy(rows.owners).to(self.device), rows.sequences)
+        weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()
+        loss, sums = self.pair_loss(sequences, indices, weights) if self.job.preference else self.nll(sequences, weights)
+        # DeepSpeed averages over workers; the loss is a share of the whole step's sum, hence the factor.
+        self.engine.backward(loss * (self.world / scale), scale_wrt_gas=False)
+        return _sums(
+            loss=float(loss.detach()) / scale,
+            tokens=len(rows.targets) if len(part) else 0,
+            computed=rows.computed,
+            **(sums if len(part) else {}),
+        )
+
+    def nll(self, sequences: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        return losses.nll(sequences, weights), {}
+
+    def pair_loss(
+        self, sequences: torch.Tensor, indices: np.ndarray, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Summed DPO loss of pairs, with the NLL term where asked for, and what is worth watching."""
+        assert self.job.preference and self.reference is not None
+        policy = sequences.view(-1, 2)
+        margin = losses.margins(policy, torch.from_numpy(self.reference[indices]).to(self.device))
+        each = losses.dpo(margin, self.job.preference.beta)
+        preference = each.detach()
+        if self.job.preference.nll:
+            lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
+            each = each + self.job.preference.nll * losses.chosen_nll(policy, lengths)
+        chosen, rejected = policy.detach().sum(0).tolist()
+        return (weights * each).sum(), {
+            "preference": float(preference.sum()),
+            "margin": float(margin.detach().sum()) * self.job.preference.beta,
+            "accuracy": float((margin.detach() > 0).sum()),
+            "logp_chosen": chosen,
+            "logp_rejected": rejected,
+        }
+
+    def check(self, step: int, row: dict[str, float], examples: int) -> None:
+        """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the start's."""
+        name = f"training/{self.job.method}"
+        if not math.isfinite(row["loss"]):
+            raise UserError(
+                f"{name}: the loss is {row['loss']} at step {step + 1}; try a smaller learning_rate (now "
+                f"{self.job.settings.learning_rate:g}) or precision fp32. Checkpoints before that step are kept"
+            )
+        if step == 0 and self.job.preference:
+            first = row["preference"] / examples
+            tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
+            if abs(first - math.log(2)) > tolerance:
+                raise RuntimeError(
+                    f"{name}: the first DPO loss is {first:.5f}, not ln 2 = {math.log(2):.5f}: the reference log-probabilities "
+                    f"do not belong to the start weights {self.job.policy}"
+                )
+
+    def report(self, step: int, row: dict[str, float], examples: int, rate: float, seconds: float) -> dict[str, float]:
+        """A row of the metrics file: means over the step's pairs, sums of tokens."""
+        out = {
+            "step": step + 1,
+            "loss": row["loss"],
+            "lr": rate,
+            "grad_norm": float(self.engine.get_global_grad_norm() or 0.0),
+            "examples": examples,
+            "tokens": row["tokens"],
+            "computed_tokens": row["computed"],
+            "seconds": seconds,
+        }
+        if self.job.preference:
+            out |= {key: row[key] / examples for key in ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected")}
+        return out
+
+
+SUMS = ("loss", "tokens", "computed", "preference", "margin", "accuracy", "logp_chosen", "logp_rejected")
+
+
+def _sums(**values: float) -> torch.Tensor:
+    return torch.tensor([values.get(name, 0.0) for name in SUMS], dtype=torch.float64)

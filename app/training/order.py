@@ -1,0 +1,67 @@
+"""Which examples a step trains on: a function of (seed, epoch, consumed) and of nothing else.
+
+The examples of all epochs form one endless sequence, each epoch a fresh permutation. A step takes the next `batch` of it, so
+a run that was stopped, or that goes on with another number of workers, sees exactly what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.records import seed_from
+from app.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Order:
+    """`total` examples are consumed in `steps` steps of `batch`; only the last may be smaller."""
+
+    count: int  # examples in the data set
+    batch: int
+    total: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        return -(-self.total // self.batch)
+
+    def step(self, index: int) -> np.ndarray:
+        """Indices of the examples of step `index`, (batch,) int64."""
+        return self.slice(index * self.batch, min((index + 1) * self.batch, self.total))
+
+    def slice(self, start: int, stop: int) -> np.ndarray:
+        """Positions [start, stop) of the endless sequence."""
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, self.count)
+            taken = self.epoch(epoch)[offset : offset + stop - start]
+            parts.append(taken)
+            start += len(taken)
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """The permutation of one epoch."""
+        return np.random.default_rng(seed_from("order", self.seed, epoch)).permutation(self.count)
+
+
+def order_for(settings: TrainSettings, count: int, seed: int) -> Order:
+    """The order of a run over `count` examples: its steps, or its epochs (a part of an epoch is allowed)."""
+    if settings.steps is not None:
+        total = settings.steps * settings.batch
+    else:
+        total = max(1, round((settings.epochs or 0) * count))
+    return Order(count, settings.batch, total, seed)
+
+
+def micro_batches(examples: np.ndarray, lengths: np.ndarray, size: int, world: int) -> list[list[np.ndarray]]:
+    """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker.
+
+    Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding. Every worker
+    gets the same number of rounds (collectives must match); where examples run out a micro-batch is empty.
+    """
+    ordered = examples[np.argsort(lengths[examples], kind="stable")[::-1]]
+    rounds = -(-len(ordered) // (size * world))
+    parts = np.array_split(ordered, rounds * world)
+    return [parts[i * world : (i + 1) * world] for i in range(rounds)]

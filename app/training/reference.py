@@ -1,0 +1,67 @@
+"""Reference log-probabilities: of the start weights, once, before the first step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+
+from app.records import digest
+from app.training.corpus import Corpus
+from app.training.forward import tensors
+from app.training.job import Job
+from app.training.losses import per_sequence
+from app.training.order import micro_batches
+
+
+def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
+    """Summed log-probabilities of chosen and rejected under the start weights, (pairs, 2) float32.
+
+    The engine must still hold the start weights. Computed on all ranks, kept in the output folder under a digest of weights and
+    pairs, so that a run that goes on later (with other weights in the engine) has the same reference.
+    """
+    name = digest(job.fingerprint, job.settings.precision, corpus.ids, size=8)
+    path = job.output.local(f"reference-{name}.parquet")
+    found = torch.tensor([int(path.is_file())]) if dist.get_rank() == 0 else torch.tensor([0])
+    found = found.to(device)
+    dist.broadcast(found, src=0)
+    if int(found):
+        table = pq.read_table(path)
+        return np.stack([table["chosen"].to_numpy(), table["rejected"].to_numpy()], axis=1)
+    values = compute(engine, corpus, job, device)
+    if dist.get_rank() == 0:
+        _write(path, corpus, values)
+    return values
+
+
+def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
+    """Every rank takes its micro-batches; the parts are summed (each pair is computed by one rank)."""
+    out = torch.zeros(len(corpus), 2)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    engine.eval()
+    everything = np.arange(len(corpus))
+    for part in (chunk[rank] for chunk in micro_batches(everything, corpus.lengths, job.settings.micro_batch, world)):
+        indices = part if len(part) else everything[:1]  # an idle rank still joins the collectives of ZeRO 3
+        rows = corpus.rows(indices)
+        with torch.no_grad():
+            batch = tensors(rows, device)
+            logps = engine(**batch)
+        sums = per_sequence(logps, torch.from_numpy(rows.owners).to(device), rows.sequences).view(-1, 2)
+        if len(part):
+            out[indices] = sums.float().cpu()
+    out = out.to(device)
+    dist.all_reduce(out)
+    return out.cpu().numpy()
+
+
+def _write(path: Path, corpus: Corpus, values: np.ndarray) -> None:
+    table = pa.table({"id": corpus.ids, "chosen": values[:, 0], "rejected": values[:, 1]})
+    temporary = path.with_name(f".{path.name}")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)
