@@ -8,12 +8,21 @@ _MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,|;)\s*")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,} +[A-Za-z]{2,}")
 _COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
-_END = re.compile(r"\n|[.!?](?=\s|$|\*)|\u3002|\s(?:because|since|as it|which|where|so that|I hope|\(because|as required|when)\b|;\s")
+_END = re.compile(
+    r"\n|[.!?](?=\s|$|\*)|\u3002|\s(?:because|since|as it|which|where|so that|I hope|\(because|as required|when)\b|;\s"
+)
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}\w])-\s?)?[$\u20ac\u00a3]?\s?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:\s?/\s?\d+(?![\d.]))?"
     r"(?:\s?\\?%)?"
 )
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
+_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
+_EQUATED = re.compile(r"(?:^|[A-Za-z]{2,}[,:]?\s+|[.:;,]\s+)\$?(-?[\d.,]*\d)\s*=\s*$")
+_ASIDE = re.compile(
+    r"(?!.*\b(?:is|are|was|gives?|leaves?|makes?|equals?|gets?|leaving|so|then|and|plus|minus|but|or|has|have|total)\b)"
+    r"\s?[A-Za-z%/ -]*\b(?:to|for|in|of|after|on|per|at|each|from|during|the|every|over|with|when|if)\b[A-Za-z ]*[$-]?",
+    re.IGNORECASE,
+)
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _PLAIN_FORMULA = re.compile(r"[-+(\[{|$\\]*\s*[\d.\\({\[|$\u221a\u03c0-]|[A-Za-z](?:_\w)?\s*(?:[=^+*/<>(-]|$)|[-+]?\d")
 _WRAPPERS = (("**", "**"), ("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"), ("`", "`"), ("__", "__"))
@@ -74,7 +83,12 @@ def _formulas(text: str, first: re.Match[str]) -> str:
     rest = text[at:]
     end = _END.search(rest)
     words = (rest[: end.start()] if end else rest).strip(" .*")
-    if len(parts) == 1 and words and re.fullmatch(r"\\?%|[A-Za-z\u00b0][A-Za-z ]{0,30}(?:\^?\{?[23]\}?)?", words) and len(words.split()) <= 3:
+    if (
+        len(parts) == 1
+        and words
+        and re.fullmatch(r"\\?%|[A-Za-z\u00b0][A-Za-z ]{0,30}(?:\^?\{?[23]\}?)?", words)
+        and len(words.split()) <= 3
+    ):
         return f"{parts[0]} {words}"
     return "".join(parts)
 
@@ -104,10 +118,22 @@ def last_number(line: str) -> tuple[str, int] | None:
         line = _CALCULATOR.sub("", line)
     last = None
     for match in _NUMBER.finditer(line):
-        if any(c.isdigit() for c in match[0]):
-            last = match
+        if any(c.isdigit() for c in match[0]) and not _ORDINAL.match(line, match.end()):
+            if last is None or not _result(line, last, match):
+                last = match
     if last is None:
         return None
-    chain = re.search(r"(?<![-+*/^()\d\s])\s*(-?[\d.,]*\d)\s*=\s*$", line[: last.start()])
+    chain = _EQUATED.search(line[: last.start()])
     text = f"{chain[1]} = {last[0]}" if chain else last[0]
     return text.strip().rstrip("."), last.end()
+
+
+def _result(line: str, earlier: re.Match[str], later: re.Match[str]) -> bool:
+    """Whether the earlier number is the line's result: `= 5 hours to read 120 pages`."""
+    before = line[: earlier.start()].rstrip().removesuffix("$").rstrip()
+    return before.endswith("=") and _ASIDE.fullmatch(line[earlier.end() : later.start()]) is not None
+
+
+def formulas(text: str) -> list[str]:
+    """The delimited formulas of a text, in order."""
+    return [_inside(m) for m in _MATH.finditer(text[:20_000])] if "$" in text or "\\" in text else []

@@ -1,20 +1,37 @@
-"""Whether an answer is the same as a reference: fast paths, then the tiers."""
+"""Whether an answer is the same as a reference, decided by what kind of answer the reference is."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 
-from app.verification.limits import TooLarge
+from app.verification import wording
+from app.verification.limits import MAX_ANSWER, TooCostly, TooLarge, Undefined
+from app.verification.match import Matcher
+from app.verification.normalise import normalise
 from app.verification.numbers import Number, agrees, plain
+from app.verification.parser import read
+from app.verification.probe import NeedsSymbolic
+from app.verification.relations import FalseChain
+from app.verification.tree import Node, walk
+from app.verification.values import Tally
 
-_FRACTION = re.compile(r"\s*(-?)\s*(?:\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d+)\s*/\s*(\d+))\s*%?\s*")
+_DECIMAL_COMMA = re.compile(r"\s*\$?\s*-?\d+,\d+\s*\$?\s*")
+_LONG_DIGITS = re.compile(r"\s*\$?\s*([-+]?)0*(\d+)\s*\$?\s*\.?\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What comparing found. `failure` is unparsed, timeout or error where nothing could be concluded."""
+    """What comparing found.
+
+    Attributes:
+        same: whether the answer is right.
+        reason: a stable code.
+        tier: what decided: number, words, exact, modular, numeric, symbolic, form or none.
+        failure: unparsed, timeout or error, where nothing could be concluded.
+        readable: whether the answer was read as mathematics, or matched as words.
+    """
 
     same: bool
     reason: str
@@ -23,28 +40,132 @@ class Comparison:
     readable: bool = True
 
 
-def _number(text: str) -> Number | None:
-    found = plain(text.strip().rstrip("%").rstrip("\\"))
-    if found is not None:
-        return found
-    match = _FRACTION.fullmatch(text)
-    if match is None:
-        return None
-    top, bottom = int(match[2] or match[4]), int(match[3] or match[5])
-    return Number(Fraction(-top if match[1] else top, bottom)) if bottom else None
+@lru_cache(maxsize=4096)
+def _plain_reference(reference: str) -> Number | None:
+    return plain(reference) if len(reference) <= MAX_ANSWER else None
 
 
-def compare(reference: str, answer: str, *, question: str | None = None, strong: bool = True) -> Comparison:
+def compare(reference: str, answer: str, *, question: str | None = None) -> Comparison:
+    """Compare one answer with a reference. Never raises for what the answer holds."""
     try:
-        left, right = _number(reference), _number(answer.split("=")[-1])
-        if left is None or right is None:
-            words = re.match(r"\s*\$?\s*(-?[\d,]*\.?\d+)\s*[A-Za-z]", answer)
-            if left is not None and words is not None:
-                right = _number(words[1])
+        wanted = _plain_reference(reference)
+        if wanted is not None and len(answer) <= MAX_ANSWER:
+            number = plain(answer)
+            if number is not None:
+                same = agrees(wanted, number.value)
+                if same or "," not in answer:
+                    return Comparison(same, "equal" if same else "different", "number")
     except TooLarge:
-        return Comparison(reference.strip() == answer.strip(), "too-large", "text")
-    if left is not None and right is not None:
-        same = agrees(left, right.value)
+        return _long(reference, answer)
+    return _compare(reference, answer, question)
+
+
+def _long(reference: str, answer: str) -> Comparison:
+    """Numbers too long for arithmetic are compared digit by digit."""
+    left, right = _LONG_DIGITS.fullmatch(reference), _LONG_DIGITS.fullmatch(answer)
+    if left and right:
+        same = left[2] == right[2] and (left[1] == "-") == (right[1] == "-")
         return Comparison(same, "equal" if same else "different", "number")
-    same = reference.replace(" ", "") == answer.replace(" ", "")
-    return Comparison(same, "same-text" if same else "different", "text", readable=right is not None or same)
+    same = reference.strip() == answer.strip()
+    return Comparison(same, "equal" if same else "too-large", "form", None if same else "unparsed")
+
+
+def _compare(reference: str, answer: str, question: str | None) -> Comparison:
+    if len(answer) > MAX_ANSWER or len(reference) > MAX_ANSWER:
+        return _long(reference, answer)
+    words = _words(reference, answer, question)
+    if words is not None:
+        return words
+    wanted, found = read(reference), read(answer)
+    if isinstance(wanted, str):
+        return _unread(reference, answer, wanted)
+    if isinstance(found, str):
+        return _unread(reference, answer, found)
+    if _wordy(wanted):
+        same = wording.same_words(reference, answer) or (not _wordy(found) and wanted == found)
+        return Comparison(same, "equal" if same else "different", "words", readable=same)
+    if _wordy(found):
+        return Comparison(False, "different", "words", readable=False)
+    return _readings(reference, answer, wanted, found, question)
+
+
+def _words(reference: str, answer: str, question: str | None) -> Comparison | None:
+    """Multiple choice and clock times, which are recognised by their spelling; None where the reference is neither."""
+    letter = wording.choice(reference)
+    if letter is not None:
+        chosen = wording.chosen(answer)
+        if chosen is not None:
+            return Comparison(chosen == letter, "equal" if chosen == letter else "different", "words")
+        listed = wording.options(question) if question else {}
+        if letter in listed:
+            return compare(listed[letter], answer)
+        return None
+    if ":" in reference or "m" in reference.lower() or "o" in reference:
+        time = wording.clock(reference)
+        if time is not None:
+            other = wording.clock(answer)
+            if other is not None and (time[1] or other[1] or time[0] % 43200 == other[0] % 43200):
+                same = wording.same_time(time, other)
+                return Comparison(same, "equal" if same else "different", "words")
+            if time[1] is not None and time[1] != "24":
+                return Comparison(False, "different", "words", readable=other is not None)
+    return None
+
+
+def _unread(reference: str, answer: str, why: str) -> Comparison:
+    """One side is no mathematics: equal words, or nothing can be said."""
+    if wording.same_words(reference, answer) or _squeezed(reference) == _squeezed(answer):
+        return Comparison(True, "equal", "words")
+    return Comparison(False, why, "none", "unparsed", readable=False)
+
+
+def _squeezed(text: str) -> str:
+    try:
+        return normalise(text).replace(" ", "")
+    except ValueError:
+        return text
+
+
+@lru_cache(maxsize=4096)
+def _wordy(node: Node) -> bool:
+    """Whether an answer is words and no quantity."""
+    kinds = {n.kind for n in walk(node)}
+    return "noun" in kinds and not kinds & {"num", "const", "rel", "base"}
+
+
+def _readings(reference: str, answer: str, wanted: Node, found: Node, question: str | None) -> Comparison:
+    """Compare the trees; where the first reading fails, the other readings of commas."""
+    result = _match(wanted, found, question)
+    if result.same or "," not in reference + answer:
+        return result
+    for left, right in (
+        (wanted, read(answer, True)),
+        (read(reference, True), found),
+        (read(reference, True), read(answer, True)),
+    ):
+        if isinstance(left, Node) and isinstance(right, Node) and (left, right) != (wanted, found):
+            other = _match(left, right, question)
+            if other.same:
+                return other
+    if _DECIMAL_COMMA.fullmatch(answer) and wanted.kind in ("num", "neg"):
+        swapped = read(answer.replace(",", "."))
+        if isinstance(swapped, Node):
+            other = _match(wanted, swapped, question)
+            if other.same:
+                return other
+    return result
+
+
+def _match(wanted: Node, found: Node, question: str | None) -> Comparison:
+    tally = Tally()
+    try:
+        same = Matcher(tally, question).same(wanted, found)
+    except FalseChain:
+        return Comparison(False, "false-chain", tally.tier)
+    except Undefined:
+        return Comparison(False, "undefined", tally.tier)
+    except TooCostly:
+        return Comparison(False, "too-costly", tally.tier, "unparsed")
+    except NeedsSymbolic:
+        return Comparison(False, "too-costly", tally.tier, "unparsed")
+    return Comparison(same, "equal" if same else "different", tally.tier)

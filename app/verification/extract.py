@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from app.verification.clauses import clip, is_formula, last_formula, last_number
 from app.verification.limits import MAX_TAIL, MAX_TRACE
 
-_STOP = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<\uff5cend\u2581of\u2581sentence\uff5c>")
+_STOP = re.compile(
+    r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<\uff5cend\u2581of\u2581sentence\uff5c>"
+)
 _RUN_ON = re.compile(
-    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise)(?: *\d+)? *(?:\*\*)?:", re.IGNORECASE
+    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise)(?: *\d+)? *(?:\*\*)?:",
+    re.IGNORECASE,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _BARE = re.compile(r"\s*(-?\s*[\d.,]*\d|\\[A-Za-z]+(?:\s*\{[^{}]*\})*|[A-Za-z])")
@@ -49,7 +52,10 @@ _HEDGE = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _STEP = re.compile(r"\s*(?:step|part|case|method|approach)\b", re.IGNORECASE)
-_TRUNCATED = re.compile(r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he|they|it))$", re.IGNORECASE)
+_TRUNCATED = re.compile(
+    r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he|they|it))$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def _judge(
         key = (reference, found.answer, question)
         if seen is not None and key in seen and found.evidence != "whole":
             return seen[key]
-        result = compare(reference, found.answer, question=question, strong=found.evidence in STRONG)
+        result = compare(reference, found.answer, question=question)
         if result.readable or found.evidence in STRONG:
             verdict = (_outcome(result), found.answer, result.reason, result.tier)
             if seen is not None:

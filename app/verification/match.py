@@ -1,0 +1,476 @@
+"""Kind-directed comparison of two answer trees: lists, sets, matrices, equations, quantities, values."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from app.verification.canonical import as_rational, exact
+from app.verification.limits import TooCostly, Undefined
+from app.verification.probe import NeedsSymbolic
+from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
+from app.verification.relations import named, same_equation
+from app.verification.sets import looks_like_set, same_set, to_set
+from app.verification.tree import Node, add, neg, num, replace, seq, sym, symbols, walk
+from app.verification.values import Tally, same_value
+
+_LISTS = frozenset({"", "or", "{}"})
+_MAX_LOOSE = 24  # members compared pair by pair, after those with exact values are matched
+_MAX_SIGNS = 4  # plus-minus signs expanded
+
+
+class Matcher:
+    """One comparison: the policies of docs/verifier.md, over trees."""
+
+    def __init__(self, tally: Tally, question: str | None) -> None:
+        self.tally = tally
+        self.question = question
+
+    def same(self, reference: Node, answer: Node) -> bool:
+        """Whether the answer is the reference. Raises FalseChain, Undefined, TooCostly, NeedsSymbolic."""
+        reference, answer = self.settled(reference), self.settled(answer)
+        if looks_like_set(reference) or looks_like_set(answer):
+            return self.same_sets(reference, answer)
+        left, right = named(reference, self.question, self.tally), named(answer, self.question, self.tally)
+        if left is None or right is None:
+            return self.same_equations(reference, answer)
+        if left.label is not None and right.label is not None and not self.same_label(left.label, right.label):
+            return self.same_equations(reference, answer)
+        if self.same_bodies(left.value, right.value):
+            return True
+        # a rounded form beside the exact one: "2/3 \approx 0.67"
+        return any(self.same_bodies(left.value, r) for r in right.rounded) or (
+            bool(left.rounded) and any(self.same_bodies(r, right.value) for r in left.rounded)
+        )
+
+    def settled(self, node: Node) -> Node:
+        """The answer without conditions on its symbols; an integer parameter gets one name whatever it was called."""
+        if node.kind != "seq" or node.value not in ("", "or", "where"):
+            return node
+        kept = [a for a in node.args if not _declares(a)]
+        if node.value == "where" and kept:
+            kept = kept[:1] if not looks_like_set(kept[0]) and not _all_named(kept) else kept
+        parameters = sorted({name for a in node.args if _declares(a) for name in symbols(a.args[0])} - {"x", "y", "z"})
+        body = kept[0] if len(kept) == 1 else Node("seq", tuple(kept), "" if node.value == "where" else node.value)
+        if not kept:
+            return node
+        for i, name in enumerate(parameters):
+            body = replace(body, sym(name), sym(f"integer {i}"))
+        return body
+
+    def same_label(self, reference: Node, answer: Node) -> bool:
+        """Whether two names may stand for one thing: equal symbols, or words."""
+        if reference.kind == "sym" and answer.kind == "sym":
+            return reference.value.casefold() == answer.value.casefold()
+        if reference.kind == "seq" and answer.kind == "seq":
+            return reference.args == answer.args
+        return reference.kind == answer.kind or "noun" in (reference.kind, answer.kind)
+
+    # sets -------------------------------------------------------------------------------------------------------------
+    def same_sets(self, reference: Node, answer: Node) -> bool:
+        left, right = to_set(_unlabelled(reference)), to_set(_unlabelled(answer))
+        if left is not None and right is not None:
+            names = _set_variable(reference), _set_variable(answer)
+            if all(names) and names[0] != names[1]:
+                return False
+            self.tally.used("numeric")
+            return same_set(left, right)
+        if left is not None or right is not None:
+            return self.same_listed_set(reference, answer)
+        return self.same_structure(_unlabelled(reference), _unlabelled(answer))
+
+    def same_listed_set(self, reference: Node, answer: Node) -> bool:
+        """`{x | ...}` against a listed set is left to lists; an interval against a value is different."""
+        left, right = _unlabelled(reference), _unlabelled(answer)
+        if (
+            left.kind == "seq"
+            and right.kind == "seq"
+            and left.value == right.value
+            and len(left.args) == len(right.args)
+        ):
+            return self.same_structure(left, right)
+        return False
+
+    def same_structure(self, reference: Node, answer: Node) -> bool:
+        """Set notation with symbols in it: the same shape, with equal members."""
+        if reference.kind == "rel" and answer.kind == "rel" and len(reference.value) == 1:
+            if reference.value[0] in ("in", "notin"):
+                return reference.value == answer.value and all(
+                    self.same_structure(a, b) for a, b in zip(reference.args, answer.args, strict=True)
+                )
+            return same_equation(reference, answer, self.tally)
+        if reference.kind != answer.kind or reference.value != answer.value or len(reference.args) != len(answer.args):
+            return False
+        if reference.kind == "space":
+            return True
+        if reference.kind == "build":
+            return self.same_builder(reference, answer)
+        if reference.kind in ("union", "inter"):
+            return self.matched(list(reference.args), list(answer.args), self.same_structure_or_value)
+        if reference.kind in ("seq", "minus", "rel"):
+            return all(self.same_structure_or_value(a, b) for a, b in zip(reference.args, answer.args, strict=True))
+        return self.same_bodies(reference, answer)
+
+    def same_structure_or_value(self, reference: Node, answer: Node) -> bool:
+        if looks_like_set(reference) or looks_like_set(answer) or reference.kind == "rel":
+            return self.same_structure(reference, answer)
+        if any(n.kind == "const" and n.value == "inf" for n in (*walk(reference), *walk(answer))):
+            return reference == answer
+        return self.same_bodies(reference, answer)
+
+    def same_builder(self, reference: Node, answer: Node) -> bool:
+        """Set-builders, with the bound variable renamed where each has one."""
+        left, right = symbols(reference.args[0]), symbols(answer.args[0])
+        if len(left) == len(right) == 1:
+            answer = replace(answer, sym(right.pop()), sym(left.pop()))
+        return all(
+            self.same_structure_or_value(self.settled(a), self.settled(b))
+            for a, b in zip(reference.args, answer.args, strict=True)
+        )
+
+    # lists ------------------------------------------------------------------------------------------------------------
+    def same_bodies(self, reference: Node, answer: Node) -> bool:
+        """Compare two values, tuples, lists, matrices, ratios."""
+        reference, answer = expand_signs(reference), expand_signs(answer)
+        if reference.kind == "matrix" or answer.kind == "matrix":
+            return self.same_matrices(reference, answer)
+        if reference.kind == "seq" or answer.kind == "seq":
+            return self.same_lists(reference, answer)
+        if reference.kind == "ratio" or answer.kind == "ratio":
+            return self.same_ratios(reference, answer)
+        if (
+            "space" in (reference.kind, answer.kind)
+            or "empty" in (reference.kind, answer.kind)
+            or "build" in (reference.kind, answer.kind)
+        ):
+            return reference == answer
+        if reference.kind == "rel" or answer.kind == "rel":
+            return self.same(reference, answer)
+        return self.same_quantities(reference, answer)
+
+    def same_lists(self, reference: Node, answer: Node) -> bool:
+        if reference.kind != "seq":
+            return self.single(reference, answer)
+        if answer.kind != "seq":
+            if reference.value in _LISTS or reference.value == "[]":
+                return len(reference.args) == 1 and self.same(reference.args[0], answer)
+            return False
+        ordered = self.ordered(reference, answer)
+        if ordered is None:
+            return False
+        ordered |= bool(_names(reference)) != bool(_names(answer)) and "{}" not in (reference.value, answer.value)
+        left, right = self.members(reference, answer), self.members(answer, reference)
+        if left is None or right is None:
+            return False
+        if reference.value == "{}" or answer.value == "{}" or "or" in (reference.value, answer.value):
+            left, right = _distinct(left), _distinct(right)
+        if len(left) != len(right):
+            return False
+        if ordered:
+            return all(self.same(a, b) for a, b in zip(left, right, strict=True))
+        return self.matched(left, right, self.same)
+
+    def single(self, reference: Node, answer: Node) -> bool:
+        """One value asked for: a list of one, or alternatives that are all right."""
+        members = answer.args if answer.kind == "seq" else ()
+        if answer.value == "or" or (answer.value in ("{}", "") and len(members) == 1):
+            return bool(members) and all(self.same(reference, m) for m in members)
+        return False
+
+    def ordered(self, reference: Node, answer: Node) -> bool | None:
+        """Whether order counts; None where the brackets cannot stand for one another."""
+        left, right = reference.value, answer.value
+        tuples = ("()", "<>", "[]")
+        if left in tuples:
+            if right in tuples:
+                pair = len(reference.args) == 2 and {left, right} == {"()", "[]"}
+                return None if pair else True
+            return True if right == "" else None
+        if left in _LISTS:
+            if right in _LISTS:
+                return _dots(reference) or _dots(answer)
+            return (False if left == "" else None) if right in tuples else None
+        return True if left == right else None
+
+    def members(self, node: Node, other: Node) -> list[Node]:
+        """Members with plus-minus expanded; of `x = 1, y = 2` against a pair, the values by the order of the names."""
+        names = _names(node)
+        if names and not _names(other):
+            by_name = (
+                sorted(node.args, key=lambda a: a.args[0].value) if other.value in ("()", "<>", "[]") else node.args
+            )
+            return [a.args[-1] for a in by_name]
+        out: list[Node] = []
+        for member in node.args:
+            out += _alternatives(member)
+        return out
+
+    def matched(self, left: list[Node], right: list[Node], same: object) -> bool:
+        """Whether members pair up one to one: exact values by lookup, the rest pair by pair."""
+        left_loose, left_keys = _keyed(left)
+        right_loose, right_keys = _keyed(right)
+        for key, count in list(left_keys.items()):
+            common = min(count, right_keys.get(key, 0))
+            left_keys[key] -= common
+            if common:
+                right_keys[key] -= common
+        left_loose += [num(k) for k, n in left_keys.items() for _ in range(n)]
+        right_loose += [num(k) for k, n in right_keys.items() for _ in range(n)]
+        # exact keys forget a decimal's precision: take those members back as they were written
+        left_loose = _as_written(left_loose, left)
+        if len(left_loose) != len(right_loose):
+            return False
+        if len(left_loose) > _MAX_LOOSE:
+            raise TooCostly("too many members without an exact value")
+        for member in left_loose:
+            for i, other in enumerate(right_loose):
+                if same(member, other):  # type: ignore[operator]
+                    del right_loose[i]
+                    break
+            else:
+                return False
+        return True
+
+    def same_matrices(self, reference: Node, answer: Node) -> bool:
+        left, right = _rows(reference), _rows(answer)
+        if left is None or right is None or len(left) != len(right):
+            return False
+        if any(len(a) != len(b) for a, b in zip(left, right, strict=True)):
+            return False
+        return all(self.same_bodies(a, b) for r, s in zip(left, right, strict=True) for a, b in zip(r, s, strict=True))
+
+    def same_ratios(self, reference: Node, answer: Node) -> bool:
+        """`2:3` equals `4:6` and, of two parts, `2/3`."""
+        left = reference.args if reference.kind == "ratio" else None
+        right = answer.args if answer.kind == "ratio" else None
+        if left is None and right is not None and len(right) == 2:
+            return self.same_quantities(reference, _quotient(right))
+        if right is None and left is not None and len(left) == 2:
+            return self.same_quantities(_quotient(left), answer)
+        if left is None or right is None or len(left) != len(right):
+            return False
+        return all(
+            self.same_quantities(Node("mul", (left[0], right[i])), Node("mul", (left[i], right[0])))
+            for i in range(1, len(left))
+        )
+
+    # equations --------------------------------------------------------------------------------------------------------
+    def same_equations(self, reference: Node, answer: Node) -> bool:
+        """At least one side is an equation that gives no value."""
+        wanted, found = _as_equation(reference), _as_equation(answer)
+        if wanted is None or found is None:
+            return False
+        return same_equation(wanted, found, self.tally)
+
+    # quantities -------------------------------------------------------------------------------------------------------
+    def same_quantities(self, reference: Node, answer: Node) -> bool:
+        """Values with or without units and percent signs."""
+        if not has_units(reference) and not has_units(answer):
+            return self.same_percents(reference, answer)
+        left, right = quantity(reference), quantity(answer)
+        if left is None or right is None:
+            return False
+        if left.nouns and right.nouns and not left.nouns & right.nouns:
+            return False
+        if left.dimensions and right.dimensions:
+            return self.same_dimensioned(reference, answer, left, right)
+        if (left.dimensions and right.nouns and not left.nouns) or (
+            right.dimensions and left.nouns and not right.nouns
+        ):
+            return False
+        if left.mixed or right.mixed:
+            return False
+        if self.same_percents(left.number, right.number):
+            return True
+        return self.same_angle(reference, answer)
+
+    def same_dimensioned(self, reference: Node, answer: Node, left: Quantity, right: Quantity) -> bool:
+        if left.dimensions == right.dimensions:
+            return same_value(left.number, right.number, self.tally, right.scale / left.scale)
+        if {left.dimensions, right.dimensions} == {(("angle", 1),), (("radian", 1),)}:
+            return self.same_angle(reference, answer)
+        return False
+
+    def same_angle(self, reference: Node, answer: Node) -> bool:
+        """Degrees against radians: `180^\\circ` and `\\pi`."""
+        left, right = degrees_as_radians(reference), degrees_as_radians(answer)
+        if (left is None) == (right is None):
+            return False
+        other = quantity(answer if right is None else reference)
+        if (
+            other is None
+            or other.dimensions not in ((), (("radian", 1),))
+            or other.nouns
+            or exact_rational(other.number)
+        ):
+            return False
+        return same_value(left or other.number, right or other.number, self.tally)
+
+    def same_percents(self, reference: Node, answer: Node) -> bool:
+        """A percent sign may be dropped, added or worked out: `50%` is `0.5` and stands for `50`; nothing else is times 100."""
+        left, right = reference.kind == "pct", answer.kind == "pct"
+        if left and right:
+            return same_value(reference.args[0], answer.args[0], self.tally)
+        if left:
+            return same_value(reference.args[0], answer, self.tally) or same_value(
+                reference.args[0], answer, self.tally, Fraction(100)
+            )
+        if right:
+            if same_value(reference, answer.args[0], self.tally, Fraction(1, 100)):
+                return True
+            return self.percent_implied(reference) and same_value(reference, answer.args[0], self.tally)
+        return same_value(reference, answer, self.tally)
+
+    def percent_implied(self, reference: Node) -> bool:
+        """Whether a bare reference may mean percent: the question speaks of it, or the number is 1 or more."""
+        if self.question is not None and ("percent" in self.question.lower() or "%" in self.question):
+            return True
+        value = exact(reference)
+        rational = None if value is None else as_rational(value)
+        return rational is not None and abs(rational) >= 1
+
+
+def exact_rational(node: Node) -> bool:
+    value = exact(node)
+    return value is not None and as_rational(value) is not None
+
+
+def expand_signs(node: Node) -> Node:
+    """`a \\pm b` as the alternatives it stands for; `\\mp` takes the other sign."""
+    count = sum(n.kind == "pm" for n in walk(node)) if node.kind not in ("seq", "rel") else 0
+    if not count:
+        return node
+    if count > _MAX_SIGNS:
+        raise TooCostly("too many plus-minus signs")
+    return seq((_signed(node, 1), _signed(node, -1)), "or")
+
+
+def _signed(node: Node, sign: int) -> Node:
+    if node.kind == "pm":
+        inner = _signed(node.args[0], sign)
+        return inner if (sign > 0) == (node.value == "+-") else neg(inner)
+    if not node.args:
+        return node
+    args = tuple(_signed(a, sign) for a in node.args)
+    return add(*args) if node.kind == "add" else Node(node.kind, args, node.value)
+
+
+def _declares(node: Node) -> bool:
+    """`k \\in \\mathbb{Z}`, "k is an integer": says what a symbol ranges over and nothing else."""
+    if node.kind == "rel" and node.value == ("in",) and node.args[1].kind == "space":
+        return True
+    return node.kind == "mul" and any(n.kind == "noun" and n.value in ("integer", "integers") for n in node.args)
+
+
+def _all_named(nodes: list[Node]) -> bool:
+    return all(n.kind == "rel" and n.value == ("=",) for n in nodes)
+
+
+def _unlabelled(node: Node) -> Node:
+    """The set of `S = (1, 2)`."""
+    if node.kind == "rel" and node.value == ("=",) and looks_like_set(node.args[1]):
+        return node.args[1]
+    if node.kind == "rel" and node.value == ("in",) and node.args[0].kind != "sym":
+        return node.args[1]
+    return node
+
+
+def _set_variable(node: Node) -> str | None:
+    """The symbol an inequality is about, where it is one."""
+    if node.kind == "seq" and node.value in ("", "or") and node.args:
+        return _set_variable(node.args[0])
+    if node.kind == "rel":
+        names = symbols(node)
+        return names.pop() if len(names) == 1 else None
+    return None
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    """The names in `x = 1, y = 2`, where every member has one and they are different unknowns; roots x_1, x_2 are not."""
+    if not all(a.kind == "rel" and a.value == ("=",) and a.args[0].kind == "sym" for a in node.args):
+        return ()
+    names = tuple(a.args[0].value for a in node.args)
+    return names if len({n.split("_")[0] for n in names}) == len(names) > 1 else ()
+
+
+def _alternatives(member: Node) -> list[Node]:
+    """`x = \\pm 2` and `3 \\pm 1` as the members they stand for."""
+    if member.kind == "rel" and member.value == ("=",) and member.args[0].kind == "sym":
+        body = expand_signs(member.args[1])
+        if body.kind == "seq" and body.value == "or":
+            return [Node("rel", (member.args[0], b), ("=",)) for b in body.args]
+        return [member]
+    member = expand_signs(member)
+    return list(member.args) if member.kind == "seq" and member.value == "or" else [member]
+
+
+def _dots(node: Node) -> bool:
+    return any(a.kind == "dots" for a in node.args)
+
+
+def _distinct(nodes: list[Node]) -> list[Node]:
+    """Members without those that have an exact value seen before."""
+    out, seen = [], set()
+    for node in nodes:
+        value = _key(node)
+        if value is None or value not in seen:
+            out.append(node)
+        if value is not None:
+            seen.add(value)
+    return out
+
+
+def _key(node: Node) -> Fraction | None:
+    """The exact rational value of a plain member, None for all others."""
+    if node.kind == "num":
+        return node.value.value  # type: ignore[no-any-return]
+    if node.kind not in ("neg", "mul", "add", "pow"):
+        return None
+    try:
+        value = exact(node)
+    except Undefined:
+        return None
+    return None if value is None else as_rational(value)
+
+
+def _keyed(nodes: list[Node]) -> tuple[list[Node], dict[Fraction, int]]:
+    loose: list[Node] = []
+    keys: dict[Fraction, int] = {}
+    for node in nodes:
+        value = _key(node)
+        if value is None:
+            loose.append(node)
+        else:
+            keys[value] = keys.get(value, 0) + 1
+    return loose, keys
+
+
+def _as_written(loose: list[Node], original: list[Node]) -> list[Node]:
+    by_value = {_key(n): n for n in original if _key(n) is not None}
+    return [by_value.get(n.value.value, n) if n.kind == "num" else n for n in loose]
+
+
+def _rows(node: Node) -> list[tuple[Node, ...]] | None:
+    """Rows of a matrix; a tuple counts as a column, `[[1, 2], [3, 4]]` as rows."""
+    if node.kind == "matrix":
+        rows = [row.args for row in node.args]
+        return [(cell,) for cell in rows[0]] if len(rows) == 1 and len(rows[0]) > 1 else rows
+    if node.kind == "seq" and node.value in ("()", "[]", "<>"):
+        if all(a.kind == "seq" and a.value in ("()", "[]") for a in node.args):
+            rows = [a.args for a in node.args]
+            return rows if len(rows) > 1 or len(rows[0]) == 1 else [(cell,) for cell in rows[0]]
+        return [(a,) for a in node.args]
+    return None
+
+
+def _quotient(parts: tuple[Node, ...]) -> Node:
+    return Node("mul", (parts[0], Node("inv", (parts[1],))))
+
+
+def _as_equation(node: Node) -> Node | None:
+    """A relation with two sides, where the node is one."""
+    if node.kind == "rel" and len(node.args) == 2 and node.value in (("=",), ("!=",)):
+        return node
+    return None
+
+
+__all__ = ["Matcher", "NeedsSymbolic"]
