@@ -1,4 +1,4 @@
-"""What a program needs of an inference engine, and nothing else: any of vLLM, an HTTP endpoint or a script can be one."""
+"""What a program needs of an inference engine: any of vLLM, an HTTP endpoint or a script can be one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Completion:
     """What came back. `finish_reason` is stop (end token or stop text) or length (max_tokens or the context's end).
 
     `token_ids` are exactly what the engine emitted, the end token included where it was emitted; `text` leaves special
-    tokens out. `seconds` is this request's share of the engine's time: shares of all requests add up to the time in which the
-    engine had work (see `Meter`); 0 where nothing measured it.
+    tokens out. `seconds` is this request's share of the engine's time: shares of all requests add up to the time in
+    which the engine had work (see `Meter`); 0 where nothing measured it.
     """
 
     token_ids: tuple[int, ...]
@@ -45,15 +45,15 @@ class Engine(ABC):
     async def generate(self, request: Request) -> Completion:
         """Write one continuation. Cancelling the awaiting task aborts the request in the engine.
 
-        Raises EngineDead when no further request can be served (the actor must be replaced), PromptTooLong when this one
-        prompt cannot be served.
+        Raises EngineDead when no further request can be served (the actor must be replaced), PromptTooLong when this
+        one prompt cannot be served.
         """
 
     async def generate_n(self, requests: Sequence[Request]) -> list[Completion]:
         """Continuations in the order of the requests; the first failure aborts the others.
 
-        They are separate requests on purpose: each has its own seed and can be aborted alone, and engines with a prefix cache
-        compute a shared prompt once all the same.
+        They are separate requests on purpose: each has its own seed and can be aborted alone, and engines with a prefix
+        cache compute a shared prompt once all the same.
         """
         if len(requests) == 1:
             return [await self.generate(requests[0])]
@@ -66,7 +66,7 @@ class Engine(ABC):
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+    async def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the engine holds. No request may be under way."""
 
 
@@ -81,7 +81,7 @@ class PromptTooLong(ValueError):
 
 
 def check_fits(request: Request, context_length: int) -> int:
-    """Tokens this request may write: `max_tokens`, or what the context leaves. Raises PromptTooLong where that is none."""
+    """Tokens this request may write: `max_tokens` or what the context leaves; PromptTooLong where that is none."""
     room = context_length - len(request.prompt_token_ids)
     if room < 1:
         raise PromptTooLong(

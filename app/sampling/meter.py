@@ -19,8 +19,8 @@ class Span:
 class Meter:
     """Processor-sharing time: while k requests are under way each is charged 1/k of every second.
 
-    So the charges of all requests add up to `busy`, the time with work, however they overlap: summed over shards they never
-    count a second twice. Not for use by several threads at once.
+    So the charges of all requests add up to `busy`, the time with work, however they overlap: summed over shards they
+    never count a second twice. Not for use by several threads at once.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

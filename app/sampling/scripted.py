@@ -17,15 +17,15 @@ def digits(request: Request) -> Completion:
     """Tokens and a final answer that follow from prompt and seed alone; the answer is 0 to 3."""
     number = seed_from(list(request.prompt_token_ids), request.seed)
     length = 4 + number % 13
-    tokens = tuple(10 + (number >> shift) % 90 for shift in range(length - 1)) + (END,)
+    tokens = (*(10 + (number >> shift) % 90 for shift in range(length - 1)), END)
     return Completion(tokens, f"step\n#### {number % 4}", "stop")
 
 
 class ScriptedEngine(Engine):
     """Answers `script(request)` after `latency(request)` seconds, at most `slots` at once.
 
-    A completion longer than `max_tokens` is cut, as an engine would, with finish_reason length. `dies_after` requests have
-    been served the engine is dead.
+    A completion longer than `max_tokens` is cut, as an engine would, with finish_reason length. Once `dies_after`
+    requests have been served the engine is dead.
     """
 
     def __init__(

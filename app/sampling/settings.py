@@ -25,7 +25,7 @@ class EnginePlacement(Settings):
 
     actors: int = Field(default=1, ge=1)
     cpus: float = Field(default=1, ge=0)
-    gpus: float = Field(default=0, ge=0)  # per actor; a fraction shares one GPU, a whole number above 1 = tensor parallel
+    gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only

@@ -20,7 +20,7 @@ from app.store import Output
 
 
 class EngineWorker:
-    """A shard worker that holds a Renderer and an engine for one policy. Subclasses write `async def process(index)`."""
+    """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`."""
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy

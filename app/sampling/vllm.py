@@ -19,9 +19,9 @@ GIB = 2**30
 def cpu_environment(placement: EnginePlacement) -> dict[str, str]:
     """Variables vLLM's CPU build reads at import, as measured on two shared cores.
 
-    No separate worker process: the engine starts in half the time. No thread binding: bound to one core beside its own
-    parent, that same process was seven times slower. OpenMP threads spin at barriers, so more of them than idle cores cost a
-    factor of ten.
+    No separate worker process: the engine starts in half the time. No thread binding: bound to one core beside its
+    own parent, that same process was seven times slower. OpenMP threads spin at barriers, so more of them than idle
+    cores cost a factor of ten.
     """
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -99,19 +99,19 @@ class VllmEngine(Engine):
         with self.meter.request() as span:
             try:
                 prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
-                async for final in self.llm.generate(prompt, parameters, request.id):  # type: ignore[arg-type]
-                    pass
+                async for output in self.llm.generate(prompt, parameters, request.id):
+                    final = output
             except EngineDeadError as error:
                 raise EngineDead(f"vLLM's engine process ended: {error}") from error
         if final is None or len(final.outputs) != 1:
             raise RuntimeError(f"request {request.id}: vLLM ended it without an output")
-        output = final.outputs[0]
+        [output] = final.outputs
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {output.finish_reason!r}")
         text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
         return Completion(tuple(output.token_ids), text, output.finish_reason, span.seconds)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the engine's process and wait for it."""
         self.llm.shutdown(timeout=1)
         del self.llm  # its __del__ would shut down again, at interpreter exit, when half of it is gone

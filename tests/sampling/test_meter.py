@@ -1,0 +1,62 @@
+"""Engine time is shared by the requests in the engine, and no second is counted twice."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.sampling.meter import Meter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_one_request_is_charged_its_own_time_only() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    clock.time = 5.0
+    with meter.request() as span:
+        clock.time = 7.0
+    clock.time = 9.0
+    assert span.seconds == 2.0
+    assert meter.busy == 2.0
+
+
+def test_two_requests_share_the_time_in_which_both_are_there() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    with meter.request() as first:
+        clock.time = 1.0
+        with meter.request() as second:
+            clock.time = 3.0
+        clock.time = 4.0
+    assert first.seconds == 1 + 1 + 1
+    assert second.seconds == 1
+    assert meter.busy == 4
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.0, 10.0)), max_size=30))
+def test_charges_add_up_to_the_busy_time(events: list[tuple[bool, float]]) -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    stacks, spans = [], []
+    for arrives, pause in events:
+        clock.time += pause
+        if arrives or not stacks:
+            stacks.append(stack := ExitStack())
+            spans.append(stack.enter_context(meter.request()))
+        else:
+            stacks.pop(0).close()
+    for stack in stacks:
+        stack.close()
+    assert sum(span.seconds for span in spans) == pytest.approx(meter.busy)
+    assert meter.busy <= clock.time + 1e-9
+    assert meter.active == 0

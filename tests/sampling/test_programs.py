@@ -1,0 +1,76 @@
+"""Programs over a scripted engine: ids, seeds, order, failures."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.records import Problem, seed_from, trace_id
+from app.sampling.engine import PromptTooLong
+from app.sampling.programs import continue_from, sample_n
+from app.sampling.scripted import ScriptedEngine, digits
+from app.sampling.settings import SamplingSettings
+
+PROBLEM = Problem("p-1", "How many?", "3", "train", "test")
+SETTINGS = SamplingSettings(samples=5, max_tokens=20, temperature=0.7, top_p=0.9)
+
+
+def test_sample_n_keeps_every_sample_with_its_own_seed() -> None:
+    engine = ScriptedEngine(latency=lambda r: 0.001 * (r.seed % 7))
+    pairs = asyncio.run(sample_n(engine, PROBLEM, [5, 6], SETTINGS, 11, "pol"))
+    traces = [trace for trace, _ in pairs]
+    assert [t.sample for t in traces] == [0, 1, 2, 3, 4]
+    assert [t.id for t in traces] == [trace_id("p-1", n, "pol") for n in range(5)]
+    assert [t.seed for t in traces] == [seed_from(11, t.id) for t in traces]
+    assert len({t.seed for t in traces}) == 5
+    for request in engine.requests:
+        assert (request.prompt_token_ids, request.max_tokens) == ((5, 6), 20)
+        assert (request.temperature, request.top_p) == (0.7, 0.9)
+    by_id = {r.id: r for r in engine.requests}
+    for trace, done in pairs:
+        assert done == digits(by_id[trace.id])
+        assert tuple(trace.token_ids) == done.token_ids
+        assert (trace.text, trace.finish_reason) == (done.text, done.finish_reason)
+        assert (trace.prompt_token_ids, trace.prefix_tokens, trace.parent) == ([5, 6], 0, None)
+
+
+def test_fewer_samples_are_the_first_of_more() -> None:
+    few = asyncio.run(sample_n(ScriptedEngine(), PROBLEM, [5], SETTINGS.model_copy(update={"samples": 2}), 1, "pol"))
+    more = asyncio.run(sample_n(ScriptedEngine(), PROBLEM, [5], SETTINGS, 1, "pol"))
+    assert few == more[:2]
+
+
+def test_seeds_change_with_the_runs_seed_and_ids_do_not() -> None:
+    one = asyncio.run(sample_n(ScriptedEngine(), PROBLEM, [5], SETTINGS, 1, "pol"))
+    two = asyncio.run(sample_n(ScriptedEngine(), PROBLEM, [5], SETTINGS, 2, "pol"))
+    assert [t.id for t, _ in one] == [t.id for t, _ in two]
+    assert all(a.seed != b.seed for (a, _), (b, _) in zip(one, two, strict=True))
+
+
+def test_a_prompt_without_room_is_refused() -> None:
+    with pytest.raises(PromptTooLong):
+        asyncio.run(sample_n(ScriptedEngine(context_length=4), PROBLEM, [1, 2, 3, 4], SETTINGS, 0, "pol"))
+
+
+def test_rollouts_continue_token_ids_and_name_their_parent() -> None:
+    engine = ScriptedEngine()
+    [(trace, _), *_] = asyncio.run(sample_n(engine, PROBLEM, [5, 6], SETTINGS, 0, "pol"))
+    rollouts = asyncio.run(continue_from(engine, trace, 3, 4, SETTINGS, 0))
+    assert len({r.id for r in rollouts} | {trace.id}) == 5
+    for number, rollout in enumerate(rollouts):
+        assert rollout.prompt_token_ids == [5, 6, *trace.token_ids[:3]]
+        assert (rollout.sample, rollout.prefix_tokens, rollout.parent) == (number, 3, trace.id)
+        assert rollout.seed == seed_from(0, rollout.id)
+
+
+def test_traces_that_begin_alike_ask_for_the_same_rollouts() -> None:
+    engine = ScriptedEngine()
+    (one, _), (two, _) = asyncio.run(sample_n(engine, PROBLEM, [5], SETTINGS, 0, "pol"))[:2]
+    start, other = asyncio.run(_both(engine, one, two))
+    assert [r.id for r in start] == [r.id for r in other]
+    assert [r.token_ids for r in start] == [r.token_ids for r in other]
+
+
+async def _both(engine, one, two):  # type: ignore[no-untyped-def]
+    return await continue_from(engine, one, 0, 3, SETTINGS, 0), await continue_from(engine, two, 0, 3, SETTINGS, 0)
