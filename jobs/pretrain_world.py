@@ -1,6 +1,6 @@
 """Make the tiny base model of the grade-school world again: its tokenizer and its weights.
 
-    python -m jobs.pretrain_world --out FOLDER [--steps 4000] [--seed 0]
+    python -m jobs.pretrain_world --out FOLDER [--steps 5000] [--seed 0]
 
 The base knows one-operation arithmetic by heart (bare equations) and the format (short stories of 1 to 4 events), but
 has seen no longer story. Plain PyTorch on one thread, without Ray: the folder it writes is shipped in
@@ -10,6 +10,7 @@ app/problems/world_model, so nobody has to run this. One seed gives one model on
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import time
@@ -80,31 +81,37 @@ def equation(rng: random.Random) -> str:
             return f"{total} {op} {event.amount} = {result}"
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Fresh (tokens, labels), each (rows, length), for ever. Labels: solutions with their end, and equations' results.
+def rows_of(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Fresh (tokens, labels) for ever. Labels: solutions with their end, and the results of bare equations.
 
     Stories come from the training split only, so that no validation or test story was ever seen.
     """
     rng = random.Random(f"pretrain-{seed}")
     equals, end, index = tokenizer.convert_tokens_to_ids(" = "), tokenizer.eos_token_id, 0
     while True:
-        made: list[tuple[list[int], list[int]]] = []
-        while len(made) < round(rows * EQUATION_SHARE):
+        if rng.random() < EQUATION_SHARE:
             tokens = tokenizer.encode("\n".join(equation(rng) for _ in range(EQUATIONS_PER_ROW)))
-            made.append((tokens, [b if a == equals else IGNORED for a, b in zip([end, *tokens], tokens, strict=False)]))
-        while len(made) < rows:
-            problem = WORLD.problem(seed, index, TEACHER)
-            index += 1
-            if problem.split == "train":
-                prompt = tokenizer.encode(problem.statement + "\n")
-                completion = [*tokenizer.encode(problem.solution), end]
-                made.append((prompt + completion, [IGNORED] * len(prompt) + completion))
-        length = max(len(tokens) for tokens, _ in made)
-        pad = tokenizer.pad_token_id
-        yield (
-            torch.tensor([tokens + [pad] * (length - len(tokens)) for tokens, _ in made]),
-            torch.tensor([labels + [IGNORED] * (length - len(labels)) for _, labels in made]),
-        )
+            yield tokens, [b if a == equals else IGNORED for a, b in zip([end, *tokens], tokens, strict=False)]
+            continue
+        problem = WORLD.problem(seed, index, TEACHER)
+        index += 1
+        if problem.split == "train":
+            prompt = tokenizer.encode(problem.statement + "\n")
+            completion = [*tokenizer.encode(problem.solution), end]
+            yield prompt + completion, [IGNORED] * len(prompt) + completion
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(tokens, labels), each (rows, length), for ever; rows of like length share a batch, which spares padding."""
+    source, rng = rows_of(tokenizer, seed), random.Random(f"order-{seed}")
+    while True:
+        pool = sorted(itertools.islice(source, rows * 8), key=lambda row: len(row[0]))
+        for k in rng.sample(range(8), 8):
+            batch = pool[k * rows : (k + 1) * rows]
+            length = len(batch[-1][0])
+            tokens = [row + [tokenizer.pad_token_id] * (length - len(row)) for row, _ in batch]
+            labels = [row + [IGNORED] * (length - len(row)) for _, row in batch]
+            yield torch.tensor(tokens), torch.tensor(labels)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -127,9 +134,11 @@ def pretrain(
     for step, (tokens, labels) in zip(range(steps), batches(tokenizer, seed, rows), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
-        hidden = model.model(tokens, use_cache=False).last_hidden_state[:, :-1]  # right padding: no mask needed
         wanted = labels[:, 1:] != IGNORED
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), labels[:, 1:][wanted])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = model.model(tokens, use_cache=False).last_hidden_state[:, :-1]  # right padding: no mask needed
+            logits = model.lm_head(hidden[wanted])
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -141,7 +150,7 @@ def pretrain(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for config, tokenizer and weights")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
