@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
-
-import ray
 
 
 @contextlib.contextmanager
 def ray_session() -> Iterator[None]:
     """Connect, and disconnect at the end; a private Ray is stopped and its folder removed."""
+    if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
+        _keep_to_this_machine()
+    import ray
+
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     environment = {"VLLM_LOGGING_LEVEL": "WARNING", "RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -41,3 +45,11 @@ def ray_session() -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_to_this_machine() -> None:
+    """Make a private Ray listen on loopback alone and ask for a token of its own; read when ray is imported."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's name for it, on Linux too
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in ~/.ray, for all to read

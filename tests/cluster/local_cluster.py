@@ -1,0 +1,176 @@
+"""A Ray cluster of several nodes on this machine, started as users start it: `ray start`, a token file, the Jobs API.
+
+Everything listens on loopback, lives in a folder of its own and is ended by process id. Drivers run in processes of
+their own, so that it does not matter which Ray the test process may hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PATIENCE = 240  # seconds until something that should happen counts as failed; busy machines are slow
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def end(process: subprocess.Popen[Any], how: int = signal.SIGKILL) -> None:
+    """End a process and all it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in reversed(family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(how)
+        psutil.wait_procs(family, timeout=20)
+    process.wait(timeout=20)
+
+
+class LocalCluster:
+    """A head and workers; `environment` is what a driver or a command needs to reach it."""
+
+    def __init__(self, head_cpus: int = 0, head_options: tuple[str, ...] = (), **environment: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="efc-", dir="/tmp"))  # short: sockets' paths have a limit
+        self.token_file = self.folder / "auth_token"
+        self.token_file.write_text(secrets.token_hex(32))
+        self.token_file.chmod(0o600)
+        self.gcs_port, self.dashboard_port = free_port(), free_port()
+        self.address = f"127.0.0.1:{self.gcs_port}"
+        self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: all on loopback
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        }
+        self.nodes: dict[str, subprocess.Popen[Any]] = {}
+        try:
+            self.head = self._start(
+                "head", head_cpus, "--head", f"--port={self.gcs_port}", f"--temp-dir={self.folder}/ray",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard_port}",
+                f"--ray-client-server-port={free_port()}", *head_options,
+            )  # fmt: skip
+            self.wait_for(lambda: self.http_status(self.token) == 200, "the Jobs API")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def token(self) -> str:
+        return self.token_file.read_text()
+
+    def _start(self, name: str, cpus: int, *options: str) -> subprocess.Popen[Any]:
+        command = [*RAY, "start", "--block", f"--num-cpus={cpus}", *options]
+        command += ["--object-store-memory=100000000", "--disable-usage-stats", "--num-gpus=0"]
+        command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.nodes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, env=self.environment, start_new_session=True, cwd=self.folder
+            )
+        return self.nodes[name]
+
+    def add_node(self, name: str, cpus: int = 1, labels: dict[str, str] | None = None) -> None:
+        """Start one more node and wait until it has joined."""
+        before = len(self.alive())
+        options = [f"--labels={','.join(f'{k}={v}' for k, v in labels.items())}"] if labels else []
+        self._start(name, cpus, f"--address={self.address}", *options)
+        self.wait_for(lambda: len(self.alive()) > before, f"node {name}")
+
+    def kill_node(self, name: str) -> None:
+        """Lose a node as a spot node is lost: every process at once, without a word."""
+        end(self.nodes.pop(name))
+
+    def alive(self) -> list[dict[str, Any]]:
+        """What Ray says of its living nodes."""
+        found = self.python("import ray, json; ray.init(log_to_driver=False); print(json.dumps(ray.nodes()))")
+        return [node for node in json.loads(found.splitlines()[-1]) if node["Alive"]]
+
+    def python(self, code: str, *arguments: str) -> str:
+        """Run a few lines as a driver; what they print."""
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env=self.environment | {"RAY_ADDRESS": self.address},
+            cwd=ROOT,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def submit(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """`ray job submit`, to the end of the job."""
+        return subprocess.run(
+            [*RAY, "job", "submit", f"--address={self.dashboard}", *options, "--", *command],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=ROOT,
+            timeout=2 * PATIENCE,
+            check=False,
+        )
+
+    def http_status(self, token: str | None, path: str = "/api/jobs/") -> int:
+        """Status of a GET with this token; 0 where nobody answers."""
+        import httpx
+
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        try:
+            return httpx.get(self.dashboard + path, headers=headers, timeout=10, trust_env=False).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_for(self, reached: Any, what: str) -> None:
+        """Poll until `reached()`; fails after PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not reached():
+            dead = [name for name, process in self.nodes.items() if process.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                logs = "\n".join(p.read_text()[-2000:] for p in self.folder.glob("*.log"))
+                raise AssertionError(f"waiting for {what}: ended early: {dead}\n{logs}")
+            time.sleep(0.5)
+
+    def processes(self) -> Iterator[psutil.Process]:
+        """Every process of every node."""
+        for node in self.nodes.values():
+            parent = psutil.Process(node.pid)
+            yield parent
+            yield from parent.children(recursive=True)
+
+    def close(self) -> None:
+        """End all nodes, the head last, and remove the folder."""
+        for name in sorted(self.nodes, key=lambda n: n == "head"):
+            end(self.nodes[name])
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def local_cluster(head_cpus: int = 0, **environment: str) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(head_cpus, **environment)
+    try:
+        yield cluster
+    finally:
+        cluster.close()

@@ -1,0 +1,107 @@
+"""Who may talk to the cluster: nobody without the token, and nobody from another machine unless told so."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from local_cluster import RAY, ROOT, LocalCluster, local_cluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with local_cluster(head_cpus=1) as cluster:
+        yield cluster
+
+
+def beyond_loopback(processes: list[psutil.Process]) -> list[str]:
+    """Sockets that listen on an address other hosts can reach."""
+    found = []
+    for process in processes:
+        for connection in process.net_connections(kind="inet"):
+            address = connection.laddr
+            if connection.status == psutil.CONN_LISTEN:
+                ip = ipaddress.ip_address(address.ip)
+                ip = getattr(ip, "ipv4_mapped", None) or ip
+                if not ip.is_loopback:
+                    found.append(f"{process.name()} on {address.ip}:{address.port}")
+    return found
+
+
+@pytest.mark.parametrize("path", ["/api/jobs/", "/api/version", "/nodes?view=summary"])
+def test_without_the_token_the_api_answers_401(cluster: LocalCluster, path: str) -> None:
+    assert cluster.http_status(None, path) == 401
+    assert cluster.http_status("not the token", path) == 403
+    assert cluster.http_status(cluster.token, path) == 200
+
+
+def test_a_job_without_the_token_does_not_run(cluster: LocalCluster, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    environment = {k: v for k, v in cluster.environment.items() if not k.startswith("RAY_AUTH")} | {
+        "RAY_AUTH_MODE": "disabled"
+    }
+    done = subprocess.run(
+        [*RAY, "job", "submit", f"--address={cluster.dashboard}", "--", "touch", str(proof)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0 and not proof.exists()
+    assert cluster.submit("touch", str(proof)).returncode == 0 and proof.exists()
+
+
+def test_the_exit_code_of_a_job_is_the_codes(cluster: LocalCluster) -> None:
+    done = cluster.submit(sys.executable, "-c", "print('said so'); raise SystemExit(3)")
+    assert done.returncode != 0
+    assert "said so" in done.stdout  # logs are streamed
+
+
+def test_no_log_holds_the_token(cluster: LocalCluster) -> None:
+    cluster.submit(sys.executable, "-c", "import ray; ray.init(); print('connected')")
+    secret = cluster.token.encode()
+    files = [f for f in cluster.folder.rglob("*") if f.is_file() and f != cluster.token_file]
+    assert len(files) > 10
+    assert [str(f) for f in files if secret in f.read_bytes()] == []
+
+
+def test_a_cluster_started_for_this_machine_listens_on_loopback(cluster: LocalCluster) -> None:
+    processes = list(cluster.processes())
+    assert len(processes) > 4
+    assert beyond_loopback(processes) == []
+
+
+def test_a_run_without_a_cluster_listens_on_loopback_and_leaves_no_token_behind(tmp_path: Path) -> None:
+    """`python -m jobs.run` by itself: the private Ray it starts."""
+    code = (
+        "import jobs.run\nfrom app.cluster import ray_session\nwith ray_session():\n  print('up', flush=True); input()"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == b"up\n"
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        found = beyond_loopback(family)
+        names = {member.name() for member in family}
+    finally:
+        _, errors = process.communicate(b"\n", timeout=120)
+    assert {"gcs_server", "raylet"} <= names
+    assert found == []
+    assert process.returncode == 0, errors
+    assert not (tmp_path / ".ray" / "auth_token").exists()
