@@ -1,0 +1,108 @@
+"""Stages evaluation/METHOD: one policy answers the held-out problems, greedily and, where asked for, by draws."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import chain
+
+from app.errors import UserError
+from app.policy import Policy
+from app.problems.select import problems_of
+from app.recipe import Recipe
+from app.records import Problem, Trace, Verdict, chunked, seed_from, totals, trace_id
+from app.sampling.engine import Completion, PromptTooLong, Request
+from app.sampling.programs import trace_of
+from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
+from app.shardmap import map_shards
+from app.stage import StageContext
+from app.store import Output
+from app.verification import judge_batch
+
+Answer = tuple[Trace, Completion]
+
+
+class EvaluationWorker(EngineWorker):
+    """Shard i = the i-th slice of the held-out problems: their traces (sample 0 greedy, 1.. drawn) and verdicts."""
+
+    def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
+        super().__init__(recipe, policy)
+        self.settings, self.output = recipe.evaluation, output
+        held_out = problems_of(problems, self.settings.split)
+        self.problems = {problem.id: problem for problem in held_out}
+        self.shards = chunked(held_out, self.settings.problems_per_shard)
+
+    async def process(self, index: int) -> dict[str, float]:
+        """Answer and judge the shard's problems; write verdicts, then traces, in the order of the problems."""
+        answers = await asyncio.gather(*(self._answer(problem) for problem in self.shards[index]))
+        pairs = list(chain.from_iterable(found for found in answers if found is not None))
+        traces = [trace for trace, _ in pairs]
+        verdicts = await asyncio.to_thread(self._judge, traces)  # beside the engine, which runs on this event loop
+        counts = engine_counts(traces, [done for _, done in pairs])
+        counts |= {"problems": float(len(answers)), "skipped_prompts": float(sum(found is None for found in answers))}
+        counts |= greedy_counts(traces, verdicts)
+        self.output.write_shard(index, Verdict.table(verdicts), kind="verdicts")
+        self.output.write_shard(index, Trace.table(traces), counts)
+        return counts
+
+    async def _answer(self, problem: Problem) -> list[Answer] | None:
+        """A problem's answers, the greedy one first; None where its prompt does not fit the context."""
+        prompt = tuple(self.renderer.prompt_ids(problem.statement))
+        asked = [self._request(problem, prompt, sample) for sample in range(1 + self.settings.samples)]
+        try:
+            done = await self.engine.generate_n(asked)
+        except PromptTooLong:
+            return None
+        return [
+            (trace_of(problem, sample, self.policy.fingerprint, request, completion), completion)
+            for sample, (request, completion) in enumerate(zip(asked, done, strict=True))
+        ]
+
+    def _request(self, problem: Problem, prompt: tuple[int, ...], sample: int) -> Request:
+        name = trace_id(problem.id, sample, self.policy.fingerprint, "evaluation")
+        temperature = self.settings.temperature if sample else 0.0
+        return Request(name, prompt, seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
+
+    def _judge(self, traces: list[Trace]) -> list[Verdict]:
+        asked = [self.problems[trace.problem_id] for trace in traces]
+        verdicts = judge_batch([p.answer for p in asked], [t.text for t in traces], [p.statement for p in asked])
+        return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
+
+
+def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, float]:
+    """Outcomes of the greedy answers: correct_greedy, incorrect_greedy and so on, as far as they occur."""
+    said = zip(traces, verdicts, strict=True)
+    return totals({f"{verdict.outcome}_greedy": 1.0} for trace, verdict in said if trace.sample == 0)
+
+
+def run(context: StageContext) -> None:
+    """Evaluate every shard that is not there yet, then say what came out."""
+    settings = context.recipe.evaluation
+    problems = context.inputs["problems"]
+    shards = len(chunked(problems_of(problems, settings.split), settings.problems_per_shard))
+    pending = context.pending(shards)
+    context.progress.begin(shards, shards - len(pending))
+    map_shards(
+        EvaluationWorker,
+        (context.recipe, policy_of(context), problems, context.output),
+        pending,
+        pool(context.recipe.placement.sampling),
+        context.progress,
+    )
+    _report(context)
+
+
+def _report(context: StageContext) -> None:
+    """One line of results; an error where nothing could be asked, a warning where something could not."""
+    counts = context.output.counts()
+    asked, skipped = counts["problems"], counts["skipped_prompts"]
+    if skipped == asked:
+        raise UserError(
+            f"{context.stage.name}: none of {asked:,.0f} problems fits the model's context; raise placement.sampling.max_model_len"
+        )
+    if skipped:
+        context.progress.say(f"{skipped:,.0f} of {asked:,.0f} problems skipped: their prompts do not fit the context")
+    undecided = counts.get("timeout_greedy", 0) + counts.get("error_greedy", 0)
+    if undecided:
+        context.progress.say(f"{undecided:,.0f} greedy answers could not be judged; they count neither right nor wrong")
+    context.progress.say(f"{counts.get('correct_greedy', 0):,.0f} of {asked - skipped:,.0f} problems right, greedily")

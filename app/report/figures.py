@@ -1,0 +1,180 @@
+"""Figures as SVG text: drawn by matplotlib, coloured by the page's CSS variables so that they follow light and dark.
+
+Matplotlib knows fixed colours only. It draws with stand-ins (PAINT), which are then replaced by `var(--name)`; text stays text,
+in the page's font.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from app.report.table import TITLES, compact, duration, percent, points
+
+NAMES = ("ink", "muted", "rule", "accent", "good", "bad", "blank", "base", "sft", "rft", "dpo", "step_dpo")
+PAINT = {name: f"#fe{i:02x}dc" for i, name in enumerate(NAMES)}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "text.color": PAINT["ink"],
+    "axes.edgecolor": PAINT["rule"],
+    "axes.labelcolor": PAINT["muted"],
+    "axes.titlecolor": PAINT["ink"],
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "xtick.color": PAINT["rule"],
+    "ytick.color": PAINT["rule"],
+    "xtick.labelcolor": PAINT["muted"],
+    "ytick.labelcolor": PAINT["ink"],
+    "ytick.major.size": 0,
+    "grid.color": PAINT["rule"],
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+WIDTH = 9.8  # inches; about the width of the page's column
+OUTCOME_PAINTS = {"correct": "good", "incorrect": "bad", "unparsed": "blank", "timeout": "muted", "error": "ink"}
+ROW = 0.36  # inches a row of a figure with one row a method or stage
+
+
+def svg(figure: Figure, name: str, label: str) -> str:
+    """A figure as an SVG element that stands by itself in a page. `name` keeps its ids apart from other figures'."""
+    sink = io.StringIO()
+    with rc_context(STYLE | {"svg.hashsalt": name}):
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = sink.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    for paint, colour in PAINT.items():
+        text = text.replace(colour, f"var(--{paint.replace('_', '-')})")
+    text = re.sub(r"font: ([^;\"']*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label, quote=True)}" ', 1)
+
+
+def accuracy(methods: dict[str, Any], baseline: str) -> str:
+    """Accuracy of every method with its interval, and its paired difference from the baseline beside it."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.95 + ROW * len(methods)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        for row, (name, method) in enumerate(methods.items()):
+            _interval(left, row, method["accuracy"], PAINT[name], percent(method["accuracy"]["value"]))
+            if method["versus"] and name != "base":  # its gap would squash all others
+                difference = method["versus"]["difference"]
+                _interval(right, row, difference, PAINT[name], points(difference["value"]))
+        left.set_yticks(range(len(methods)), [TITLES[name] for name in methods])
+        left.set_ylim(len(methods) - 0.4, -0.75)
+        left.set_xlim(0, 1)
+        left.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        left.set_title("greedy accuracy")
+        right.set_title(f"difference from {TITLES[baseline]}, points")
+        right.axvline(0, color=PAINT["muted"], linewidth=1)
+        right.margins(x=0.12)
+        right.xaxis.set_major_formatter(lambda value, _: points(value).removesuffix(".0"))
+        for axes in (left, right):
+            axes.grid(axis="x")
+        said = "; ".join(f"{TITLES[n]} {percent(m['accuracy']['value'])}" for n, m in methods.items())
+        return svg(figure, "accuracy", f"Accuracy by method with 95% intervals: {said}")
+
+
+def _interval(axes: Axes, row: float, estimate: dict[str, Any], colour: str, text: str) -> None:
+    """A dot with its interval and its value above it."""
+    if estimate["value"] is None:
+        return
+    axes.plot([estimate["low"], estimate["high"]], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axes.plot(estimate["value"], row, "o", color=colour, markersize=6.5)
+    axes.annotate(text, (estimate["value"], row), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+
+
+def attempts(methods: dict[str, Any]) -> str:
+    """pass@k and maj@k by k, a line a method."""
+    with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
+        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, field, title in zip(panels, ("pass_at_k", "maj_at_k"), ("pass@k", "maj@k"), strict=True):
+            for name, method in methods.items():
+                rows = [(int(k), e) for k, e in method[field].items() if e["n"]]
+                ks, values = [k for k, _ in rows], [e["value"] for _, e in rows]
+                axes.plot(ks, values, "-o", color=PAINT[name], markersize=4, label=TITLES[name])
+                low, high = [e["low"] for _, e in rows], [e["high"] for _, e in rows]
+                axes.fill_between(ks, low, high, color=PAINT[name], alpha=0.14, linewidth=0)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ks, [str(k) for k in ks])
+            axes.minorticks_off()
+            axes.set_xlabel("samples, k")
+            axes.set_title(title)
+            axes.grid(axis="y")
+            axes.set_ylim(0, 1.02)
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False
+        )
+        return svg(figure, "attempts", "pass@k and majority accuracy by number of samples, for each method")
+
+
+def outcomes(counts: dict[str, int]) -> str:
+    """What became of the sampled traces: one bar of parts; its key is in the page."""
+    total = sum(counts.values())
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.4))
+        axes = figure.add_axes((0, 0, 1, 1))
+        start = 0
+        for name, size in counts.items():
+            axes.barh(0, size, left=start, height=1, color=PAINT[OUTCOME_PAINTS[name]])
+            start += size
+        axes.set_xlim(0, max(total, 1))
+        axes.set_ylim(-0.5, 0.5)
+        axes.axis("off")
+        said = ", ".join(f"{name} {size:,}" for name, size in counts.items())
+        drawn = svg(figure, "outcomes", f"Verdicts of {total:,} sampled traces: {said}")
+        return drawn.replace("<svg ", '<svg preserveAspectRatio="none" ', 1)
+
+
+def spending(stages: Sequence[dict[str, Any]]) -> str:
+    """Tokens and wall seconds of every stage, side by side."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(stages)), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        names = [stage["stage"] for stage in stages]
+        for axes, field, title, text in zip(
+            panels, ("tokens", "seconds"), ("tokens", "wall time"), (compact, duration), strict=True
+        ):
+            values = [stage[field] for stage in stages]
+            bars = axes.barh(range(len(names)), values, height=0.62, color=PAINT["accent"])
+            axes.bar_label(bars, [text(v) if v else "" for v in values], padding=4, fontsize=9)
+            axes.set_xlim(0, max([*values, 1e-9]) * 1.25)
+            axes.set_title(title)
+            axes.set_xticks([])
+            axes.spines["bottom"].set_visible(False)
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.4, -0.6)
+        return svg(figure, "spending", "Tokens and wall time of every stage")
+
+
+def curves(losses: dict[str, tuple[list[float], list[float]]]) -> str:
+    """Training loss by step, a panel a method: SFT's likelihood loss and DPO's are not on one scale."""
+    with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
+        figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
+        panels = figure.subplots(1, len(losses), squeeze=False)[0]
+        for axes, (method, (steps, values)) in zip(panels, losses.items(), strict=True):
+            axes.plot(steps, values, color=PAINT[method], linewidth=1.5)
+            axes.set_title(TITLES[method])
+            axes.set_xlabel("step")
+            axes.grid(axis="y")
+            axes.locator_params(nbins=4)
+            axes.set_ylim(bottom=0)
+        panels[0].set_ylabel("loss")
+        return svg(figure, "curves", "Training loss by optimiser step: " + ", ".join(TITLES[m] for m in losses))

@@ -1,0 +1,172 @@
+"""Which traces the page shows, and how: problems with a right and a wrong trace side by side, steps with their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.records import Problem, StepValue, Trace, Verdict
+from app.report.table import TITLES
+from app.store import Output
+
+COMPARED = 24  # problems with a right and a wrong sampled trace
+ODD = 8  # problems with a trace that has no answer, or that could not be judged
+TESTED = 24  # evaluation problems on which methods disagree
+LONGEST = 6000  # characters of a trace shown
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A piece of a trace: with the value after it where one is known."""
+
+    text: str
+    value: StepValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceView:
+    """A trace with its verdict. `start` is the value of the bare problem, `first_pit` the piece it went wrong in."""
+
+    label: str
+    trace: Trace
+    verdict: Verdict
+    pieces: tuple[StepView, ...]
+    start: StepValue | None = None
+    cut: int = 0  # characters not shown
+
+    @property
+    def valued(self) -> bool:
+        return self.start is not None or any(piece.value is not None for piece in self.pieces)
+
+    @property
+    def has_pit(self) -> bool:
+        return any(piece.value is not None and piece.value.first_pit for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One problem and a few of its traces."""
+
+    kind: str  # sampled or tested
+    problem: Problem
+    traces: tuple[TraceView, ...]
+
+    @property
+    def tags(self) -> list[str]:
+        """What the page's filter can ask for."""
+        found = {self.kind, *(view.verdict.outcome for view in self.traces)}
+        return sorted(found | {"pit" for view in self.traces if view.has_pit})
+
+
+def pieces(text: str, values: list[StepValue]) -> tuple[StepView, ...]:
+    """A trace's text cut into its valued steps and the stretches between them, which have no value of their own.
+
+    A search looks at some steps only, so `values` may leave any of them out; step 0, the bare problem, is not a piece.
+    """
+    out, at = [], 0
+    for value in sorted(values, key=lambda v: v.step):
+        if value.step == 0 or not value.text:
+            continue
+        found = text.find(value.text, at)
+        if found < 0:  # text that decoding on its own changed, such as a character cut in two: shown as it was valued
+            out.append(StepView(value.text, value))
+            continue
+        if text[at:found].strip():
+            out.append(StepView(text[at:found]))
+        at = found + len(value.text)
+        out.append(StepView(value.text, value))
+    if text[at:].strip() or not out:
+        out.append(StepView(text[at:]))
+    return tuple(out)
+
+
+def view(label: str, trace: Trace, verdict: Verdict, values: list[StepValue]) -> TraceView:
+    """One trace for the page; a very long one is cut, and says so."""
+    if values:
+        start = next((value for value in values if value.step == 0), None)
+        return TraceView(label, trace, verdict, pieces(trace.text, values), start)
+    return TraceView(label, trace, verdict, (StepView(trace.text[:LONGEST]),), cut=max(0, len(trace.text) - LONGEST))
+
+
+def sampled(inputs: dict[str, Output], problems: str) -> list[Card]:
+    """Cards of sampled traces: the first problems, by shard and id, that have a right and a wrong trace, then odd ones."""
+    if "sampling" not in inputs or "verification" not in inputs:
+        return []
+    known = {p.id: p for table in inputs[problems].tables() for p in Problem.from_table(table)}
+    compared: list[Card] = []
+    odd: list[Card] = []
+    values = _values(inputs)
+    for problem_id, rows in _by_problem(inputs["sampling"], inputs["verification"]):
+        picked = _pick(rows, values)
+        outcomes = {verdict.outcome for _, verdict in picked}
+        card = Card(
+            "sampled",
+            known[problem_id],
+            tuple(view(f"sample {t.sample}", t, v, values.get(t.id, [])) for t, v in picked),
+        )
+        if {"correct", "incorrect"} <= outcomes and len(compared) < COMPARED:
+            compared.append(card)
+        elif outcomes & {"unparsed", "timeout", "error"} and len(odd) < ODD:
+            odd.append(card)
+        if len(compared) == COMPARED and len(odd) == ODD:
+            break
+    return compared + odd
+
+
+def _by_problem(sampling: Output, verification: Output) -> Iterator[tuple[str, list[tuple[Trace, Verdict]]]]:
+    for index in verification.done_shards():
+        verdicts = {v.trace_id: v for v in Verdict.from_table(verification.read_shard(index))}
+        grouped: dict[str, list[tuple[Trace, Verdict]]] = {}
+        for trace in Trace.from_table(sampling.read_shard(index)):
+            grouped.setdefault(trace.problem_id, []).append((trace, verdicts[trace.id]))
+        yield from sorted(grouped.items())
+
+
+def _values(inputs: dict[str, Output]) -> dict[str, list[StepValue]]:
+    """Step values by trace, of the first shards of credit: enough for the problems that are shown."""
+    found: dict[str, list[StepValue]] = {}
+    if "credit" not in inputs:
+        return found
+    problems: set[str] = set()
+    for table in inputs["credit"].tables():
+        for value in StepValue.from_table(table):
+            found.setdefault(value.trace_id, []).append(value)
+            problems.add(value.problem_id)
+        if len(problems) >= 4 * (COMPARED + ODD):
+            break
+    return found
+
+
+def _pick(rows: list[tuple[Trace, Verdict]], values: dict[str, list[StepValue]]) -> list[tuple[Trace, Verdict]]:
+    """At most four traces: one right, up to two wrong (those with step values first), one odd."""
+
+    def first(outcomes: tuple[str, ...], most: int) -> list[tuple[Trace, Verdict]]:
+        of_kind = [(t, v) for t, v in rows if v.outcome in outcomes]
+        return sorted(of_kind, key=lambda row: (row[0].id not in values, row[0].sample))[:most]
+
+    return first(("correct",), 1) + first(("incorrect",), 2) + first(("unparsed", "timeout", "error"), 1)
+
+
+def tested(inputs: dict[str, Output], methods: list[str]) -> list[Card]:
+    """Cards of greedy answers: the first evaluation problems, by id, on which the trained methods disagree."""
+    trained = [m for m in methods if m != "base"] or methods
+    if not methods or "problems" not in inputs:
+        return []
+    known = {p.id: p for table in inputs["problems"].tables() for p in Problem.from_table(table)}
+    cards: list[Card] = []
+    for index in inputs[f"evaluation/{methods[0]}"].done_shards():
+        greedy = {method: _greedy(inputs[f"evaluation/{method}"], index) for method in methods}
+        for problem_id in sorted(greedy[methods[0]]):
+            rows = {m: greedy[m][problem_id] for m in methods if problem_id in greedy[m]}
+            if len({rows[m][1].outcome for m in trained if m in rows}) > 1:
+                views = tuple(view(TITLES[m], t, v, []) for m, (t, v) in rows.items())
+                cards.append(Card("tested", known[problem_id], views))
+            if len(cards) == TESTED:
+                return cards
+    return cards
+
+
+def _greedy(output: Output, index: int) -> dict[str, tuple[Trace, Verdict]]:
+    verdicts = {v.trace_id: v for v in Verdict.from_table(output.read_shard(index, kind="verdicts"))}
+    traces = Trace.from_table(output.read_shard(index))
+    return {trace.problem_id: (trace, verdicts[trace.id]) for trace in traces if trace.sample == 0}

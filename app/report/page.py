@@ -1,0 +1,155 @@
+"""One self-contained report page: no network, no fonts to fetch, and nothing a model wrote is ever markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from app.report import figures
+from app.report.gallery import Card
+from app.report.table import TITLES, compact, count, duration, interval, percent, points
+
+FOLDER = Path(__file__).parent
+MARKS = {"correct": "✓", "incorrect": "✗", "unparsed": "?", "timeout": "–", "error": "–"}
+RULE = (
+    "An answer the verifier cannot read (unparsed) counts as wrong; timeouts and errors of the verifier are undecided: "
+    "left out of every share and counted apart."
+)
+
+Losses = dict[str, tuple[list[float], list[float]]]
+
+
+def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
+    """The whole report as HTML.
+
+    Args:
+        results: as made by `app.report.results`.
+        losses: training loss by method: steps and values.
+        cards: the problems whose traces are shown.
+    """
+    script = (FOLDER / "explorer.js").read_text()
+    methods = results["methods"]
+    columns = ("steps", "examples", "tokens")
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        r=results,
+        headline=headline(results),
+        facts=facts(results),
+        rule=RULE,
+        skipped=skipped(methods),
+        accuracy=Markup(figures.accuracy(methods, results["baseline"])) if methods else None,
+        attempts=Markup(figures.attempts(methods)) if ks_of(methods) else None,
+        ks=ks_of(methods),
+        outcomes=Markup(figures.outcomes(results["yield"]["outcomes"])) if results["yield"] else None,
+        yield_stages=[s for s in results["stages"] if s["stage"].partition("/")[0] in YIELDING],
+        spending=Markup(figures.spending(results["stages"])),
+        curves=Markup(figures.curves(losses)) if losses else None,
+        training_columns=[c for c in columns if any(m["training"] and c in m["training"] for m in methods.values())],
+        cards=cards,
+        recipe=yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True),
+        titles=TITLES,
+        marks=MARKS,
+        paints=figures.OUTCOME_PAINTS,
+        script=Markup(script),
+        script_hash=Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        percent=percent,
+        points=points,
+        interval=interval,
+        count=count,
+        compact=compact,
+        duration=duration,
+        counts=counts,
+        signed=signed,
+        p_value=p_value,
+    )
+
+
+YIELDING = ("problems", "synthesis", "sampling", "verification", "credit", "datasets")
+
+
+def headline(results: dict[str, Any]) -> str:
+    """One true sentence on the best method: how good, and whether it is better than the baseline beyond chance."""
+    methods = {n: m for n, m in results["methods"].items() if m["accuracy"]["value"] is not None}
+    if not methods:
+        return "No method has been evaluated in this run"
+    best = max(methods, key=lambda name: methods[name]["accuracy"]["value"])
+    accuracy, versus = methods[best]["accuracy"], methods[best]["versus"]
+    title = TITLES[best][0].upper() + TITLES[best][1:]
+    said = f"{title} solves {percent(accuracy['value'])} of {count(accuracy['n'])} {results['evaluation']['split']} problems"
+    if versus is None:
+        return said
+    difference, other = versus["difference"], TITLES[versus["baseline"]]
+    if difference["n"] == 0:
+        return said
+    if difference["low"] > 0:
+        return f"{said}, {abs(100 * difference['value']):.1f} points more than {other}"
+    return f"{said}; it cannot be told apart from {other}"
+
+
+def facts(results: dict[str, Any]) -> list[dict[str, str]]:
+    """The few numbers at the top of the page."""
+    out = []
+    for name, method in results["methods"].items():
+        versus = method["versus"]
+        if versus and name != "base" and versus["difference"]["n"]:
+            note = f"points, 95% interval {interval(versus['difference'], signed=True)}"
+            out.append(
+                _fact(f"{TITLES[name]} vs {TITLES[versus['baseline']]}", points(versus["difference"]["value"]), note)
+            )
+    if results["yield"] and results["yield"]["tokens_per_accepted"] is not None:
+        y = results["yield"]
+        note = f"{percent(y['outcomes']['correct'] / y['traces'])} of {count(y['traces'])} traces accepted"
+        out.append(_fact("per accepted trace", f"{y['tokens_per_accepted']:,.0f} tokens", note))
+    tokens, seconds = (sum(s[field] for s in results["stages"]) for field in ("tokens", "seconds"))
+    out.append(_fact("stage time", duration(seconds), f"{compact(tokens)} tokens sampled or trained on"))
+    return out
+
+
+def _fact(name: str, value: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}
+
+
+def ks_of(methods: dict[str, Any]) -> list[str]:
+    """The k for which pass@k was measured for every method."""
+    lists = [list(m["pass_at_k"]) for m in methods.values()]
+    return [k for k in lists[0] if all(k in other for other in lists)] if lists else []
+
+
+def skipped(methods: dict[str, Any]) -> str:
+    """What to say of problems that were not asked, empty where all were."""
+    most = max((m["skipped"] for m in methods.values()), default=0)
+    return f"{count(most)} problems were skipped: their prompt does not fit the model's context." if most else ""
+
+
+def counts(values: dict[str, float]) -> Markup:
+    """Counts of a stage as `12,345 tokens · 40 problems`, no line break inside one."""
+    cells = [
+        Markup("<span>{}</span>").format(f"{_number(value)} {key.replace('_', ' ')}") for key, value in values.items()
+    ]
+    return Markup(" · ").join(cells)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def signed(value: float) -> str:
+    """An advantage: +0.25, 0.00, −0.50."""
+    text = f"{value:+.2f}"
+    return {"+0.00": "0.00", "-0.00": "0.00"}.get(text, text).replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,55 @@
+"""Stage report: results.json and report/index.html, from the finished outputs of a run."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from app.report.gallery import sampled, tested
+from app.report.page import Losses, page
+from app.report.results import METHODS, results
+from app.stage import StageContext
+from app.store import Output
+
+
+def run(context: StageContext) -> None:
+    """Write both files into the stage's own folder, publish them at the run's root, and a row a method as the shard."""
+    inputs = context.inputs
+    found = results(context.recipe, inputs)
+    cards = sampled(inputs, context.stage.options["problems"]) + tested(inputs, list(found["methods"]))
+    html = page(found, losses(inputs), cards)
+    context.output.write_json("results.json", found)
+    with context.output.atomic("index.html") as sink:
+        sink.write(html.encode())
+    rows = [
+        {"method": name, "accuracy": m["accuracy"]["value"], "low": m["accuracy"]["low"], "high": m["accuracy"]["high"]}
+        for name, m in found["methods"].items()
+    ]
+    publish(context.output)
+    context.output.write_shard(0, pa.Table.from_pylist(rows, schema=SCHEMA), {"cards": len(cards)})
+
+
+SCHEMA = pa.schema([("method", pa.string()), ("accuracy", pa.float64()), ("low", pa.float64()), ("high", pa.float64())])
+
+
+def publish(output: Output) -> None:
+    """Copy a report to the run's root as results.json and report/index.html.
+
+    Cheap, and right to call for a reused report too: the root may still show the report of another version of the recipe.
+    """
+    Output(output.root, "", "").write_json("results.json", output.read_json("results.json"))
+    fs, folder = output.open()
+    with (
+        fs.open_input_file(f"{folder}/index.html") as source,
+        Output(output.root, "report", "").atomic("index.html") as sink,
+    ):
+        sink.write(source.read())
+
+
+def losses(inputs: dict[str, Output]) -> Losses:
+    """Training loss by optimiser step of every trained method."""
+    curves = {}
+    for method in METHODS:
+        if f"training/{method}" in inputs:
+            table = inputs[f"training/{method}"].read(["step", "loss"])
+            curves[method] = (table["step"].to_pylist(), table["loss"].to_pylist())
+    return curves
