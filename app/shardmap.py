@@ -5,9 +5,9 @@ the state there is. Ray Data gives the actor pool, retries after lost actors and
 carries rows between stages, so the driver's memory does not grow with the data.
 
 What may fail, and what follows: a UserError or any other exception of a worker ends the job with that one message; an
-exception whose `restart_actor` is true (the engine died) ends the actor's process, and Ray gives its shards to a new one; so does
-the loss of a process or a node. A failure to start is tried again on START_ATTEMPTS actors, a shard BEGINNINGS times: what
-fails like that everywhere ends the job with its reason instead of going round for ever.
+exception whose `restart_actor` is true (the engine died) ends the actor's process, and Ray gives its shards to a new
+one; so does the loss of a process or a node. A failure to start is tried again on START_ATTEMPTS actors, a shard
+BEGINNINGS times: what fails like that everywhere ends the job with its reason instead of going round for ever.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.errors import UserError
 from app.progress import Progress
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
-BEGINNINGS = 8  # times a shard may be begun: each but the last ended with the loss of its actor
+BEGINNINGS = 5  # times a shard may be begun: each but the last ended with the loss of its actor
 
 
 class ShardWorker(Protocol):
@@ -63,7 +63,7 @@ class _Tally:
         return self.failed_starts
 
     def begin(self, shard: int) -> tuple[int, str]:
-        """How often this shard was begun, this time included, and what the last actor that could still speak died of."""
+        """How often this shard was begun, this time included, and the last words of an actor that died."""
         self.begun[shard] = self.begun.get(shard, 0) + 1
         return self.begun[shard], self.last_words
 

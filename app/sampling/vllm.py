@@ -65,6 +65,7 @@ class VllmEngine(Engine):
             "max_num_seqs": placement.max_num_seqs,
             "max_model_len": placement.max_model_len,
             "enable_prefix_caching": True,
+            "worker_extension_cls": "app.sampling.reload.WeightLoader",
             "disable_log_stats": True,
             "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
         }
@@ -73,6 +74,8 @@ class VllmEngine(Engine):
             arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
         else:
             arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
+            # Whole prompts only: a seeded request cut into chunks ends the engine ("CPU Generator does not use offset").
+            arguments["enable_chunked_prefill"] = False
         try:
             self.llm: AsyncLLM = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         except ValueError as error:  # pydantic's validation errors among them
@@ -110,6 +113,13 @@ class VllmEngine(Engine):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {output.finish_reason!r}")
         text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
         return Completion(tuple(output.token_ids), text, output.finish_reason, span.seconds)
+
+    async def load_weights(self, path: str) -> None:
+        """Serve another checkpoint of the same architecture from now on. No request may be under way."""
+        if self.meter.active:
+            raise RuntimeError(f"load_weights({path}) while {self.meter.active} requests are under way")
+        await self.llm.collective_rpc("load_checkpoint", args=(path,))
+        await self.llm.reset_prefix_cache()
 
     async def close(self) -> None:
         """End the engine's process and wait for it."""

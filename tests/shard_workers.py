@@ -1,0 +1,94 @@
+"""Workers of the tests of shardmap, in a module that Ray's processes can import."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from app.errors import UserError
+
+
+class Worker:
+    """Leaves a file for each shard it processed, and one for each time it was built."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.note("built")
+        self.active = 0
+
+    def note(self, name: str) -> None:
+        with (self.folder / name).open("a") as file:
+            file.write("x")
+
+    def times(self, name: str) -> int:
+        path = self.folder / name
+        return path.stat().st_size if path.exists() else 0
+
+    async def process(self, index: int) -> dict[str, float]:
+        self.active += 1
+        most = self.active
+        await asyncio.sleep(0.01)
+        most = max(most, self.active)
+        self.active -= 1
+        self.note(f"shard-{index}")
+        return {"rows": 2.0, "crowded": float(most > 1)}
+
+
+class Mistaken(Worker):
+    async def process(self, index: int) -> dict[str, float]:
+        raise UserError(f"row {index}: no answer; add one")
+
+
+class Faulty(Worker):
+    async def process(self, index: int) -> dict[str, float]:
+        return {"x": 1 / index}
+
+
+class Dead(RuntimeError):
+    restart_actor = True
+
+
+class DiesOnce(Worker):
+    """The engine behind it dies when shard 3 is first begun."""
+
+    async def process(self, index: int) -> dict[str, float]:
+        if index == 3 and not self.times("died"):
+            self.note("died")
+            raise Dead("engine gone")
+        return await super().process(index)
+
+
+class KilledOnce(Worker):
+    """Its process is lost without a word when shard 3 is first begun."""
+
+    async def process(self, index: int) -> dict[str, float]:
+        if index == 3 and not self.times("died"):
+            self.note("died")
+            os.kill(os.getpid(), 9)
+        return await super().process(index)
+
+
+class AlwaysDies(Worker):
+    async def process(self, index: int) -> dict[str, float]:
+        self.note("died")
+        raise Dead("engine gone: out of memory")
+
+
+class NeverStarts(Worker):
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        raise RuntimeError("no kernel image")
+
+
+class StartsAtTheSecondTry(Worker):
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        if self.times("built") == 1:
+            raise RuntimeError("device busy")
+
+
+class Unservable(Worker):
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        raise UserError("model.path: no weights there")

@@ -1,0 +1,84 @@
+"""Shards on a real local Ray: results, failures that end the job, and deaths that do not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from app import shardmap
+from app.errors import UserError
+from app.progress import Progress
+from app.shardmap import Pool, map_shards
+from tests import shard_workers as workers
+
+
+def run(worker: type, folder: Path, shards: int = 6, concurrency: int = 2) -> Progress:
+    progress = Progress("test", out=io.StringIO())
+    progress.begin(shards)
+    map_shards(worker, (str(folder),), range(shards), Pool(1, 0.5, concurrency=concurrency), progress)
+    return progress
+
+
+def processed(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("shard-*"))}
+
+
+def test_every_shard_is_processed_once_by_one_worker(ray_local: str, tmp_path: Path) -> None:
+    progress = run(workers.Worker, tmp_path)
+    assert processed(tmp_path) == {f"shard-{i}": 1 for i in range(6)}
+    assert (tmp_path / "built").stat().st_size == 1
+    assert progress.done == 6
+    assert progress.counts["rows"] == 12
+
+
+def test_shards_are_in_flight_together(ray_local: str, tmp_path: Path) -> None:
+    assert run(workers.Worker, tmp_path, shards=12, concurrency=4).counts["crowded"] > 0
+
+
+def test_a_mistake_of_the_user_ends_the_job_with_its_own_words(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^row \d: no answer; add one$"):
+        run(workers.Mistaken, tmp_path)
+
+
+def test_a_fault_ends_the_job_with_its_traceback(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)test, shard 0:.*ZeroDivisionError"):
+        run(workers.Faulty, tmp_path)
+
+
+@pytest.mark.parametrize("worker", [workers.DiesOnce, workers.KilledOnce])
+def test_the_death_of_an_engine_or_actor_costs_a_restart_only(ray_local: str, tmp_path: Path, worker: type) -> None:
+    progress = run(worker, tmp_path)
+    assert (tmp_path / "built").stat().st_size == 2
+    assert set(processed(tmp_path)) == {f"shard-{i}" for i in range(6)}
+    assert progress.done == 6
+    assert progress.counts["rows"] == 12
+
+
+def test_a_shard_that_always_kills_its_engine_ends_the_job(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"actor was lost. The last one said: engine gone: out of memory"):
+        run(workers.AlwaysDies, tmp_path, shards=1)
+    assert (tmp_path / "died").stat().st_size == shardmap.BEGINNINGS
+
+
+def test_a_start_that_fails_everywhere_ends_the_job_with_one_diagnosis(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        run(workers.NeverStarts, tmp_path)
+    assert (tmp_path / "built").stat().st_size == shardmap.START_ATTEMPTS
+
+
+def test_a_start_that_fails_once_is_tried_again(ray_local: str, tmp_path: Path) -> None:
+    assert run(workers.StartsAtTheSecondTry, tmp_path).done == 6
+    assert (tmp_path / "built").stat().st_size == 2
+
+
+def test_a_mistake_at_the_start_is_not_tried_again(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no weights there"):
+        run(workers.Unservable, tmp_path)
+    assert (tmp_path / "built").stat().st_size == 1
+
+
+def test_nothing_pending_starts_nothing(tmp_path: Path) -> None:
+    map_shards(workers.Worker, (str(tmp_path),), [], Pool(1, 1), Progress("test", out=io.StringIO()))
+    assert not (tmp_path / "built").exists()
