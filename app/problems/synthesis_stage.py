@@ -14,6 +14,7 @@ from app.recipe import Recipe, RenderingSettings
 from app.records import Problem, chunked, totals
 from app.rendering import Renderer
 from app.sampling.engine import PromptTooLong, Request
+from app.sampling.openai import OpenAIEngine
 from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, map_shards
 from app.stage import StageContext
@@ -32,14 +33,15 @@ class WritingWorker:
         self.seeds = problems_of(problems, "train")
         self.shards = shards_of(self.settings)
         writer = self.settings.writer
-        self.model: VllmModel | EndpointModel = (
-            VllmModel(recipe, writer) if isinstance(writer, VllmWriter) else EndpointModel(recipe, writer)
-        )
+        if isinstance(writer, VllmWriter):
+            self.model: VllmModel | EndpointModel = VllmModel(recipe, writer)
+        elif isinstance(writer, OpenAIWriter):
+            self.model = EndpointModel(recipe, writer)
+        else:
+            raise UserError(f"synthesis.writer.kind is {writer.kind}: nothing to ask; use vllm or openai")
 
     async def process(self, index: int) -> dict[str, float]:
-        problems, counts = await write_all(
-            self.model.answer, self.seeds, self.shards[index], self.settings, self.seed
-        )
+        problems, counts = await write_all(self.model.answer, self.seeds, self.shards[index], self.settings, self.seed)
         self.output.write_shard(index, Problem.table(problems), counts, kind=CANDIDATES)
         return counts
 
@@ -62,6 +64,23 @@ class VllmModel:
             return (await self.engine.generate(request)).text
         except PromptTooLong:
             return None
+
+
+class EndpointModel:
+    """A writer behind an OpenAI-compatible endpoint; its own chat template applies there."""
+
+    def __init__(self, recipe: Recipe, writer: OpenAIWriter) -> None:
+        assert recipe.synthesis
+        self.settings = recipe.synthesis
+        self.engine = OpenAIEngine(writer.base_url, writer.model, writer.api_key_env, writer.concurrency)
+
+    async def answer(self, text: str, _name: str, seed: int) -> str | None:
+        messages = [{"role": "user", "content": text}]
+        try:
+            done = await self.engine.chat(messages, seed, self.settings.max_tokens, self.settings.temperature)
+        except PromptTooLong:
+            return None
+        return done.text
 
 
 def shards_of(settings: SynthesisSettings) -> list[Sequence[int]]:
