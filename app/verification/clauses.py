@@ -128,6 +128,12 @@ def last_number(line: str) -> tuple[str, int] | None:
     return text.strip().rstrip("."), last.end()
 
 
+def all_numbers(text: str) -> list[str]:
+    """The numbers of a text, in order, ordinals left out."""
+    found = (m for m in _NUMBER.finditer(text[:2_000]) if not _ORDINAL.match(text, m.end()))
+    return [m[0].strip().rstrip(".") for m in found if any(c.isdigit() for c in m[0])]
+
+
 def _result(line: str, earlier: re.Match[str], later: re.Match[str]) -> bool:
     """Whether the earlier number is the line's result: `= 5 hours to read 120 pages`."""
     before = line[: earlier.start()].rstrip().removesuffix("$").rstrip()

@@ -12,13 +12,13 @@ from app.verification.match import Matcher
 from app.verification.normalise import normalise
 from app.verification.numbers import Number, agrees, plain
 from app.verification.parser import read
-from app.verification.probe import NeedsSymbolic
 from app.verification.relations import FalseChain
+from app.verification.sandbox import SandboxError, SandboxTimeout
 from app.verification.tree import Node, walk
 from app.verification.values import Tally
 
-_DECIMAL_COMMA = re.compile(r"\s*\$?\s*-?\d+,\d+\s*\$?\s*")
-_LONG_DIGITS = re.compile(r"\s*\$?\s*([-+]?)0*(\d+)\s*\$?\s*\.?\s*", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
+_LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def compare(reference: str, answer: str, *, question: str | None = None) -> Comp
 
 def _long(reference: str, answer: str) -> Comparison:
     """Numbers too long for arithmetic are compared digit by digit."""
-    left, right = _LONG_DIGITS.fullmatch(reference), _LONG_DIGITS.fullmatch(answer)
+    left, right = (_LONG_DIGITS.fullmatch(text.strip(" $.")) for text in (reference, answer))
     if left and right:
         same = left[2] == right[2] and (left[1] == "-") == (right[1] == "-")
         return Comparison(same, "equal" if same else "different", "number")
@@ -147,7 +147,7 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             other = _match(left, right, question)
             if other.same:
                 return other
-    if _DECIMAL_COMMA.fullmatch(answer) and wanted.kind in ("num", "neg"):
+    if _DECIMAL_COMMA.fullmatch(answer.strip()) and wanted.kind in ("num", "neg"):
         swapped = read(answer.replace(",", "."))
         if isinstance(swapped, Node):
             other = _match(wanted, swapped, question)
@@ -166,6 +166,8 @@ def _match(wanted: Node, found: Node, question: str | None) -> Comparison:
         return Comparison(False, "undefined", tally.tier)
     except TooCostly:
         return Comparison(False, "too-costly", tally.tier, "unparsed")
-    except NeedsSymbolic:
-        return Comparison(False, "too-costly", tally.tier, "unparsed")
+    except SandboxTimeout:
+        return Comparison(False, "deadline", tally.tier, "timeout")
+    except SandboxError:
+        return Comparison(False, "worker-failed", tally.tier, "error")
     return Comparison(same, "equal" if same else "different", tally.tier)

@@ -167,6 +167,8 @@ class ExpressionParser:
             else:
                 factors.append(fraction)
             return
+        if token.kind == "num" and previous.kind == "noun" and not any(f.kind == "num" for f in factors):
+            raise Unreadable("words before a number")
         if token.kind == "num" and previous.kind in ("unit", "noun"):
             factors[:] = [add(mul(*factors), self.product())]
             return

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from app.records import Verdict
+from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
-from app.verification.extract import Missing, candidates
+from app.verification.extract import Extraction, Missing, candidates
 
 VERSION = "1"  # bump when a verdict could change; stages put it in their keys
 
@@ -75,8 +76,12 @@ def _judge(
         if seen is not None and key in seen and found.evidence != "whole":
             return seen[key]
         result = compare(reference, found.answer, question=question)
+        if found.evidence in STRONG and not result.readable:
+            result, answer = _inside(reference, found, question, result)
+        else:
+            answer = found.answer
         if result.readable or found.evidence in STRONG:
-            verdict = (_outcome(result), found.answer, result.reason, result.tier)
+            verdict = (_outcome(result), answer, result.reason, result.tier)
             if seen is not None:
                 seen[key] = verdict
             return verdict
@@ -84,6 +89,20 @@ def _judge(
 
 
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+
+
+def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
+    """An answer given as a sentence: its last formula, or its number where it has one, or where a phrase led to it its first."""
+    formula = last_formula(found.answer)
+    numbers = all_numbers(found.answer)
+    if formula is not None:
+        inner = formula[0]
+    elif len(set(numbers)) == 1 or (numbers and found.evidence == "phrase"):
+        inner = numbers[0]
+    else:
+        return first, found.answer
+    result = compare(reference, inner, question=question)
+    return (result, inner) if result.readable else (first, found.answer)
 
 
 def _outcome(result: Comparison) -> str:

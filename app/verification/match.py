@@ -6,7 +6,6 @@ from fractions import Fraction
 
 from app.verification.canonical import as_rational, exact
 from app.verification.limits import TooCostly, Undefined
-from app.verification.probe import NeedsSymbolic
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
 from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
@@ -26,7 +25,7 @@ class Matcher:
         self.question = question
 
     def same(self, reference: Node, answer: Node) -> bool:
-        """Whether the answer is the reference. Raises FalseChain, Undefined, TooCostly, NeedsSymbolic."""
+        """Whether the answer is the reference. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
         reference, answer = self.settled(reference), self.settled(answer)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
@@ -471,6 +470,3 @@ def _as_equation(node: Node) -> Node | None:
     if node.kind == "rel" and len(node.args) == 2 and node.value in (("=",), ("!=",)):
         return node
     return None
-
-
-__all__ = ["Matcher", "NeedsSymbolic"]

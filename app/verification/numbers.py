@@ -9,8 +9,8 @@ from fractions import Fraction
 from app.verification.limits import MAX_DIGITS, TooLarge
 
 _PLAIN = re.compile(
-    r"\s*(?:\\?\$|\u20ac|\u00a3)?\s*([-+\u2212]?)\s*(?:\\?\$|\u20ac|\u00a3)?\s*"
-    r"(?:(\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!)\d{3})+|\d+)(?:\.(\d*))?|\.(\d+))\s*\.?\s*",
+    r"(?:\\?\$|\u20ac|\u00a3)? ?([-+\u2212]?) ?(?:\\?\$|\u20ac|\u00a3)? ?"
+    r"(?:(\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!)\d{3})+|\d+)(?:\.(\d*))?|\.(\d+))\.?",
     re.ASCII,
 )
 _GROUPING = re.compile(r"[^\d]+")
@@ -39,6 +39,7 @@ def plain(text: str) -> Number | None:
 
     Raises TooLarge for more digits than arithmetic is done on.
     """
+    text = text.strip()
     match = _PLAIN.fullmatch(text)
     if match is None:
         return None

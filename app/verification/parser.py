@@ -29,6 +29,26 @@ _CLOSING = frozenset({")", "]", "\\}", "}", ">>"})
 _BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|eight|ten|sixteen)\s*\}{0,2}")
 _BASE_WORDS = {"two": 2, "eight": 8, "ten": 10, "sixteen": 16}
 _MAX_NOUNS = 8
+# Words that change what the number beside them says, so that it may not be read without them.
+_CHANGING = frozenset(
+    [
+        "not",
+        "never",
+        "least",
+        "most",
+        "than",
+        "except",
+        "without",
+        "neither",
+        "nor",
+        "no",
+        "cannot",
+        "fewer",
+        "until",
+        "unknown",
+        "impossible",
+    ]
+)
 
 
 class AnswerParser(CommandParser):
@@ -202,13 +222,13 @@ def _bare(node: Node) -> bool:
 
 
 def _check(node: Node) -> Node:
-    count = nouns = 0
-    for part in walk(node):
-        count += 1
-        nouns += part.kind == "noun"
+    nouns: list[str] = []
+    for count, part in enumerate(walk(node)):
         if count > MAX_NODES:
             raise TooLarge(f"more than {MAX_NODES} nodes")
-    if nouns > _MAX_NOUNS:
+        if part.kind == "noun":
+            nouns.append(part.value)
+    if len(nouns) > _MAX_NOUNS or not _CHANGING.isdisjoint(nouns):
         raise Unreadable("prose")
     return node
 

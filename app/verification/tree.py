@@ -23,7 +23,7 @@ class Node(NamedTuple):
     """One node: immutable, hashable, compared by structure."""
 
     kind: str
-    args: tuple[Node, ...] = ()  # type: ignore[misc]
+    args: tuple[Node, ...] = ()
     value: Any = None
 
 
@@ -91,8 +91,13 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def symbols(node: Node) -> set[str]:
-    """Names of the free symbols."""
-    return {n.value for n in walk(node) if n.kind == "sym"}
+    """Names of the free symbols; the index of a sum is not one."""
+    if node.kind == "sym":
+        return {node.value}
+    if node.kind == "big":
+        variable, low, high, body = node.args
+        return symbols(low) | symbols(high) | (symbols(body) - {variable.value})
+    return set().union(*map(symbols, node.args))
 
 
 def replace(node: Node, old: Node, new: Node) -> Node:

@@ -17,6 +17,7 @@ from app.verification.probe import (
     modular,
     point,
 )
+from app.verification.sandbox import serialise, shared
 from app.verification.tree import Node, symbols
 
 _POINTS = 14  # real points tried
@@ -72,7 +73,7 @@ def _scaled(number: Number, factor: Fraction) -> Number:
 def same_value(reference: Node, answer: Node, tally: Tally, scale: Fraction = Fraction(1)) -> bool:
     """Whether `answer * scale` equals the reference, at the reference's own precision.
 
-    Raises Undefined where either has no value, TooCostly where deciding is refused, NeedsSymbolic.
+    Raises Undefined where either has no value, TooCostly where deciding is refused, SandboxTimeout, SandboxError.
     """
     left, right = exact(reference), exact(answer)
     wanted = precision(reference)
@@ -110,7 +111,14 @@ def _defined(node: Node) -> bool:
 
 def _near(wanted: Number, answer: Node, scale: Fraction, tally: Tally) -> bool:
     tally.used("numeric")
-    found = Evaluator(digits_for(answer) + 20).value(answer)
+    try:
+        found = Evaluator(digits_for(answer) + 20).value(answer)
+    except NeedsSymbolic:
+        tally.used("symbolic")
+        text = shared().call("decimal", serialise(answer))
+        if text is None:
+            raise Undefined("no finite real value") from None
+        return agrees(wanted, Fraction(text) * scale)
     if getattr(found, "imag", 0):
         return False
     return agrees(wanted, fraction(found) * scale)
@@ -123,6 +131,15 @@ def fraction(value: Any) -> Fraction:
     return Fraction(-size if sign else size, 1 if exponent >= 0 else 2**-exponent)
 
 
+def _symbolic(reference: Node, answer: Node, tally: Tally) -> bool:
+    """Ask the worker. Raises SandboxTimeout, SandboxError, Undefined."""
+    tally.used("symbolic")
+    found = shared().call("same", serialise(reference), serialise(answer))
+    if found is None:
+        raise Undefined("no finite value, or undecided")
+    return bool(found)
+
+
 def same_function(reference: Node, answer: Node, tally: Tally) -> bool:
     """Whether two expressions agree at points: modulo primes where both are rational functions, else at high precision."""
     names = symbols(reference) | symbols(answer)
@@ -132,7 +149,10 @@ def same_function(reference: Node, answer: Node, tally: Tally) -> bool:
         tally.used("modular")
         return same_modular(reference, answer)
     tally.used("numeric")
-    return _same_numeric(reference, answer, sorted(names))
+    try:
+        return _same_numeric(reference, answer, sorted(names))
+    except NeedsSymbolic:
+        return _symbolic(reference, answer, tally)
 
 
 def same_modular(reference: Node, answer: Node) -> bool:

@@ -45,9 +45,10 @@ _NONE = {
 
 def plain_words(text: str) -> str:
     """The text without LaTeX text commands, delimiters and extra space."""
-    before = None
-    while before != text:
+    for _ in range(4):  # text commands inside text commands
         before, text = text, _TEXT.sub(r" \1 ", text)
+        if before == text:
+            break
     return " ".join(_COMMAND.sub(" ", text).split()).strip(' .;,*`"')
 
 
