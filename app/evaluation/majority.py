@@ -1,9 +1,9 @@
 """maj@k: how often the answer most of k samples agree on is right, exactly, over all subsets of k.
 
 The rule: samples vote with their extracted answer, and answers that are the same answer vote together; all samples the
-verifier called correct are one class. `unparsed` samples are drawn but do not vote. Among classes with equally many votes
-one is picked at random, so t tied classes with the right one among them count 1/t. Without any vote the answer is wrong.
-`timeout` and `error` are left out before anything is drawn.
+verifier called correct are one class. `unparsed` samples are drawn but do not vote. Among classes with equally many
+votes one is picked at random, so t tied classes with the right one among them count 1/t. Without any vote the answer is
+wrong. `timeout` and `error` are left out before anything is drawn.
 """
 
 from __future__ import annotations

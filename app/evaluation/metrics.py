@@ -1,8 +1,8 @@
 """Accuracy, pass@k, and paired comparison of two methods, each with a 95% interval.
 
-The rule for verdicts, everywhere: `correct` is right; `incorrect` and `unparsed` are wrong (a policy that gives no readable
-answer has not solved the problem); `timeout` and `error` say nothing about the policy, so they are left out of every
-numerator and denominator and counted apart as `undecided`.
+The rule for verdicts, everywhere: `correct` is right; `incorrect` and `unparsed` are wrong (a policy that gives no
+readable answer has not solved the problem); `timeout` and `error` say nothing about the policy, so they are left out of
+every numerator and denominator and counted apart as `undecided`.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Paired:
     def difference(self) -> Estimate:
         """Accuracy of the first minus that of the other, with the interval of Agresti and Min (2005).
 
-        A Wald interval after half a problem is added to each of the four cells: close to 95% coverage at any n, and never
-        of width zero.
+        A Wald interval after half a problem is added to each of the four cells: close to 95% coverage at any n, and
+        never of width zero.
         """
         if self.n == 0:
             return Estimate(math.nan, -1.0, 1.0, 0)

@@ -1,8 +1,8 @@
 """Test error against training problems, err = C * D^-alpha, and how many times less data a method needs than SFT.
 
-The fit and its horizontal reading follow Setlur et al. 2024 (arXiv 2406.14532): a method that reaches with D problems the
-error that SFT's curve has at m * D problems saves data m-fold. Intervals come from one bootstrap over test problems, the
-same draws for every point, because all points were measured on the same problems.
+The fit and its horizontal reading follow Setlur et al. 2024 (arXiv 2406.14532): a method that reaches with D problems
+the error that SFT's curve has at m * D problems saves data m-fold. Intervals come from one bootstrap over test
+problems, the same draws for every point, because all points were measured on the same problems.
 """
 
 from __future__ import annotations
@@ -140,14 +140,16 @@ def multiplier(
     extrapolated = not law.smallest <= needed <= law.largest
     if extrapolated and not extrapolate:
         raise OutOfRange(
-            f"error {point.error:.4g} with {point.size:g} problems: the baseline would need about {needed:,.0f}, outside the "
-            f"{law.smallest:g} to {law.largest:g} it was measured at; train it on more sizes, or ask for an extrapolation"
+            f"error {point.error:.4g} with {point.size:g} problems: the baseline would need about {needed:,.0f}, "
+            f"outside the {law.smallest:g} to {law.largest:g} it was measured at; train it on more sizes, "
+            "or ask for an extrapolation"
         )
     slopes, intercepts, logs = _resampled(baseline, [point], resamples, seed)
     falling = slopes < 0
     if falling.mean() < 1 - UNUSABLE:
         raise OutOfRange(
-            f"the baseline's curve falls in only {falling.mean():.0%} of resamples: more test problems or sizes are needed"
+            f"the baseline's curve falls in only {falling.mean():.0%} of resamples: "
+            "more test problems or sizes are needed"
         )
     reading = np.full(resamples, math.inf)  # log of the size the baseline needs: endless where its curve does not fall
     reading[falling] = (logs[0, falling] - intercepts[falling]) / slopes[falling]

@@ -98,7 +98,8 @@ def _report(context: StageContext) -> None:
     asked, skipped = counts["problems"], counts["skipped_prompts"]
     if skipped == asked:
         raise UserError(
-            f"{context.stage.name}: none of {asked:,.0f} problems fits the model's context; raise placement.sampling.max_model_len"
+            f"{context.stage.name}: none of {asked:,.0f} problems fits the model's context; "
+            "raise placement.sampling.max_model_len"
         )
     if skipped:
         context.progress.say(f"{skipped:,.0f} of {asked:,.0f} problems skipped: their prompts do not fit the context")

@@ -1,7 +1,7 @@
 """Figures as SVG text: drawn by matplotlib, coloured by the page's CSS variables so that they follow light and dark.
 
-Matplotlib knows fixed colours only. It draws with stand-ins (PAINT), which are then replaced by `var(--name)`; text stays text,
-in the page's font.
+Matplotlib knows fixed colours only. It draws with stand-ins (PAINT), which are then replaced by `var(--name)`; text
+stays text, in the page's font.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def svg(figure: Figure, name: str, label: str) -> str:
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = sink.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text, flags=re.DOTALL)  # its style would rule the whole page
     for paint, colour in PAINT.items():
         text = text.replace(colour, f"var(--{paint.replace('_', '-')})")
     text = re.sub(r"font: ([^;\"']*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)

@@ -1,4 +1,4 @@
-"""Which traces the page shows, and how: problems with a right and a wrong trace side by side, steps with their values."""
+"""Which traces the page shows, and how: a right beside a wrong one of the same problem, steps with their values."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def view(label: str, trace: Trace, verdict: Verdict, values: list[StepValue]) ->
 
 
 def sampled(inputs: dict[str, Output], problems: str) -> list[Card]:
-    """Cards of sampled traces: the first problems, by shard and id, that have a right and a wrong trace, then odd ones."""
+    """Cards of sampled traces: the first problems, by id, that have a right and a wrong trace, then odd ones."""
     if "sampling" not in inputs or "verification" not in inputs:
         return []
     known = {p.id: p for table in inputs[problems].tables() for p in Problem.from_table(table)}
@@ -147,7 +147,7 @@ def _pick(rows: list[tuple[Trace, Verdict]], values: dict[str, list[StepValue]])
     return first(("correct",), 1) + first(("incorrect",), 2) + first(("unparsed", "timeout", "error"), 1)
 
 
-def tested(inputs: dict[str, Output], methods: list[str]) -> list[Card]:
+def held_out(inputs: dict[str, Output], methods: list[str]) -> list[Card]:
     """Cards of greedy answers: the first evaluation problems, by id, on which the trained methods disagree."""
     trained = [m for m in methods if m != "base"] or methods
     if not methods or "problems" not in inputs:

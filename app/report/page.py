@@ -17,6 +17,15 @@ from app.report.table import TITLES, compact, count, duration, interval, percent
 
 FOLDER = Path(__file__).parent
 MARKS = {"correct": "✓", "incorrect": "✗", "unparsed": "?", "timeout": "–", "error": "–"}
+KINDS = {"sampled": "sampled for training", "tested": "held-out answers"}  # what the page's filters offer, by tag
+CONTENTS = {
+    "correct": "with a correct trace",
+    "incorrect": "with an incorrect trace",
+    "pit": "with a first pit",
+    "unparsed": "with an unparsed trace",
+    "timeout": "with a timeout",
+    "error": "with an error",
+}
 RULE = (
     "An answer the verifier cannot read (unparsed) counts as wrong; timeouts and errors of the verifier are undecided: "
     "left out of every share and counted apart."
@@ -58,6 +67,9 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         curves=Markup(figures.curves(losses)) if losses else None,
         training_columns=[c for c in columns if any(m["training"] and c in m["training"] for m in methods.values())],
         cards=cards,
+        tags={tag for card in cards for tag in card.tags},
+        kinds=KINDS,
+        contents=CONTENTS,
         recipe=yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True),
         titles=TITLES,
         marks=MARKS,
@@ -87,7 +99,8 @@ def headline(results: dict[str, Any]) -> str:
     best = max(methods, key=lambda name: methods[name]["accuracy"]["value"])
     accuracy, versus = methods[best]["accuracy"], methods[best]["versus"]
     title = TITLES[best][0].upper() + TITLES[best][1:]
-    said = f"{title} solves {percent(accuracy['value'])} of {count(accuracy['n'])} {results['evaluation']['split']} problems"
+    asked = f"{count(accuracy['n'])} {results['evaluation']['split']} problems"
+    said = f"{title} solves {percent(accuracy['value'])} of {asked}"
     if versus is None:
         return said
     difference, other = versus["difference"], TITLES[versus["baseline"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from app.report.gallery import sampled, tested
+from app.report.gallery import held_out, sampled
 from app.report.page import Losses, page
 from app.report.results import METHODS, results
 from app.stage import StageContext
@@ -15,7 +15,7 @@ def run(context: StageContext) -> None:
     """Write both files into the stage's own folder, publish them at the run's root, and a row a method as the shard."""
     inputs = context.inputs
     found = results(context.recipe, inputs)
-    cards = sampled(inputs, context.stage.options["problems"]) + tested(inputs, list(found["methods"]))
+    cards = sampled(inputs, context.stage.options["problems"]) + held_out(inputs, list(found["methods"]))
     html = page(found, losses(inputs), cards)
     context.output.write_json("results.json", found)
     with context.output.atomic("index.html") as sink:
@@ -34,7 +34,7 @@ SCHEMA = pa.schema([("method", pa.string()), ("accuracy", pa.float64()), ("low",
 def publish(output: Output) -> None:
     """Copy a report to the run's root as results.json and report/index.html.
 
-    Cheap, and right to call for a reused report too: the root may still show the report of another version of the recipe.
+    Cheap, and right to call for a reused report too: the root may still show that of another version of the recipe.
     """
     Output(output.root, "", "").write_json("results.json", output.read_json("results.json"))
     fs, folder = output.open()

@@ -63,7 +63,9 @@ def accuracy_table(results: dict[str, Any]) -> str:
     if not methods:
         return "no method was evaluated"
     baseline = TITLES.get(results["baseline"], "")
-    rows = [("method", "accuracy", "95% interval", f"vs {baseline}, points", "95% interval", "problems", "undecided")]
+    rows: list[tuple[str, ...]] = [
+        ("method", "accuracy", "95% interval", f"vs {baseline}, points", "95% interval", "problems", "undecided")
+    ]
     for name, method in methods.items():
         accuracy, versus = method["accuracy"], method["versus"]
         rows.append(

@@ -1,4 +1,4 @@
-"""A finished run as its stages would leave it, made up from seeds: real records, real store, world problems, no engine."""
+"""A finished run as its stages would leave it, made up from seeds: real records and store, no engine."""
 
 from __future__ import annotations
 
