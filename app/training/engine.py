@@ -69,7 +69,11 @@ def build(job: Job, device: torch.device) -> Any:
     model = load_model(job)
     del sharded
     forward = TokenLogProbs(model)
-    rates: dict[str, Any] = {"lr": job.settings.learning_rate, "weight_decay": job.settings.weight_decay, "betas": (0.9, 0.95)}
+    rates: dict[str, Any] = {
+        "lr": job.settings.learning_rate,
+        "weight_decay": job.settings.weight_decay,
+        "betas": (0.9, 0.95),
+    }
     engine, *_ = deepspeed.initialize(
         model=forward,
         model_parameters=forward.parameters(),  # type: ignore[arg-type]

@@ -48,7 +48,9 @@ class TokenLogProbs(torch.nn.Module):
         if self.model.config._attn_implementation == "sdpa":
             return seen[:, None]
         dtype = self.model.get_input_embeddings().weight.dtype
-        return torch.zeros(seen.shape, dtype=dtype, device=ends.device).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+        return torch.zeros(seen.shape, dtype=dtype, device=ends.device).masked_fill_(~seen, torch.finfo(dtype).min)[
+            :, None
+        ]
 
 
 def _log_probs(hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
@@ -77,4 +79,6 @@ def check_head(forward: TokenLogProbs, device: torch.device) -> None:
         theirs = torch.log_softmax(logits, -1).gather(1, tokens[0, 1:, None])[:, 0]
     if not torch.allclose(ours, theirs, atol=0.05, rtol=0.01):
         name = type(forward.model).__name__
-        raise UserError(f"{name} changes its logits after the output head, which training does not support; use another model")
+        raise UserError(
+            f"{name} changes its logits after the output head, which training does not support; use another model"
+        )

@@ -99,7 +99,11 @@ class Trainer:
         logps = self.engine(**tensors(rows, self.device))
         sequences = losses.per_sequence(logps, torch.from_numpy(rows.owners).to(self.device), rows.sequences)
         weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()
-        loss, sums = self.pair_loss(sequences, indices, weights) if self.job.preference else self.nll(sequences, weights)
+        sums: dict[str, float] = {}
+        if self.job.preference:
+            loss, sums = self.pair_loss(sequences, indices, weights)
+        else:
+            loss = losses.nll(sequences, weights)
         # DeepSpeed averages over workers; the loss is a share of the whole step's sum, hence the factor.
         self.engine.backward(loss * (self.world / scale), scale_wrt_gas=False)
         return _sums(
@@ -109,26 +113,24 @@ class Trainer:
             **(sums if len(part) else {}),
         )
 
-    def nll(self, sequences: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        return losses.nll(sequences, weights), {}
-
     def pair_loss(
         self, sequences: torch.Tensor, indices: np.ndarray, weights: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Summed DPO loss of pairs, with the NLL term where asked for, and what is worth watching."""
         assert self.job.preference and self.reference is not None
         policy = sequences.view(-1, 2)
-        margin = losses.margins(policy, torch.from_numpy(self.reference[indices]).to(self.device))
-        each = losses.dpo(margin, self.job.preference.beta)
-        preference = each.detach()
+        reference = torch.from_numpy(self.reference[indices]).to(self.device)
+        lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
+        each = losses.preference(self.job.preference, policy, reference, lengths)
+        preference = float(each.detach().sum())
         if self.job.preference.nll:
-            lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
             each = each + self.job.preference.nll * losses.chosen_nll(policy, lengths)
+        margin = losses.margins(policy, reference).detach()
         chosen, rejected = policy.detach().sum(0).tolist()
         return (weights * each).sum(), {
-            "preference": float(preference.sum()),
-            "margin": float(margin.detach().sum()) * self.job.preference.beta,
-            "accuracy": float((margin.detach() > 0).sum()),
+            "preference": preference,
+            "margin": float(margin.sum()) * self.job.preference.beta,
+            "accuracy": float((margin > 0).sum()),
             "logp_chosen": chosen,
             "logp_rejected": rejected,
         }
@@ -142,12 +144,13 @@ class Trainer:
                 f"{self.job.settings.learning_rate:g}) or precision fp32. Checkpoints before that step are kept"
             )
         if step == 0 and self.job.preference:
-            first = row["preference"] / examples
+            first, wanted = row["preference"] / examples, losses.at_start(self.job.preference)
             tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
-            if abs(first - math.log(2)) > tolerance:
-                raise RuntimeError(
-                    f"{name}: the first DPO loss is {first:.5f}, not ln 2 = {math.log(2):.5f}: the reference log-probabilities "
-                    f"do not belong to the start weights {self.job.policy}"
+            if wanted is not None and not math.isclose(first, wanted, rel_tol=tolerance):
+                raise UserError(
+                    f"{name}: the first {self.job.preference.loss} loss is {first:.5f}, not {wanted:.5f}: the reference "
+                    f"log-probabilities do not belong to the start weights {self.job.policy}. Delete "
+                    f"{self.job.output.local()}/reference-*.parquet and run again"
                 )
 
     def report(self, step: int, row: dict[str, float], examples: int, rate: float, seconds: float) -> dict[str, float]:
@@ -163,11 +166,12 @@ class Trainer:
             "seconds": seconds,
         }
         if self.job.preference:
-            out |= {key: row[key] / examples for key in ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected")}
+            out |= {key: row[key] / examples for key in PAIR_SUMS}
         return out
 
 
-SUMS = ("loss", "tokens", "computed", "preference", "margin", "accuracy", "logp_chosen", "logp_rejected")
+PAIR_SUMS = ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected")
+SUMS = ("loss", "tokens", "computed", *PAIR_SUMS)
 
 
 def _sums(**values: float) -> torch.Tensor:

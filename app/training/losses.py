@@ -1,14 +1,18 @@
-"""Losses from per-token log-probabilities. Sums over a micro-batch; the loop divides by the whole step's weight.
+"""Losses from the summed log-probabilities of sequences; the loop divides their sum by the whole step's weight.
 
-NLL trains SFT and RFT. DPO (Rafailov 2305.18290) trains DPO and per-step DPO alike: for per-step DPO the prompt ends with the
-shared steps, so that the loss sees the continuation only (Setlur 2406.14532, section 6). The optional NLL term on the
-chosen branch is that of Iterative RPO (2404.19733), a mean over the branch's tokens.
+NLL trains SFT and RFT; with an example's weight exp(A / beta) it is advantage-weighted regression. DPO (2305.18290) trains
+DPO and per-step DPO alike: for per-step DPO the prompt ends with the shared steps, so that the loss sees only the
+continuation (2406.14532, section 6). The names in PreferenceSettings.loss follow TRL's, against which they are tested.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn.functional import logsigmoid
+
+from app.training.settings import PreferenceSettings
 
 
 def per_sequence(logps: torch.Tensor, owners: torch.Tensor, sequences: int) -> torch.Tensor:
@@ -27,11 +31,37 @@ def margins(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return ratio[:, 0] - ratio[:, 1]
 
 
-def dpo(margin: torch.Tensor, beta: float) -> torch.Tensor:
-    """-log sigmoid(beta * margin), (pairs,). ln 2 where policy and reference agree."""
-    return -logsigmoid(beta * margin)
+def preference(
+    settings: PreferenceSettings, policy: torch.Tensor, reference: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """The loss of each pair, (pairs,). All inputs (pairs, 2), chosen first; lengths in tokens."""
+    beta, noise = settings.beta, settings.label_noise
+    scaled = beta * margins(policy, reference)
+    match settings.loss:
+        case "sigmoid":
+            return -logsigmoid(scaled)
+        case "hinge":  # SLiC, 2305.10425
+            return torch.relu(1 - scaled)
+        case "ipo":  # 2310.12036, on means a token as its authors advise
+            ratio = (policy - reference) / lengths
+            return (ratio[:, 0] - ratio[:, 1] - 1 / (2 * beta)) ** 2
+        case "cdpo":  # conservative DPO: labels are wrong with probability `noise`
+            return -(1 - noise) * logsigmoid(scaled) - noise * logsigmoid(-scaled)
+        case "robust":  # 2403.00409: unbiased under that noise
+            return (-(1 - noise) * logsigmoid(scaled) + noise * logsigmoid(-scaled)) / (1 - 2 * noise)
+        case "simpo":  # 2405.14734: no reference, means a token, a target margin
+            mean = policy / lengths
+            return -logsigmoid(beta * (mean[:, 0] - mean[:, 1]) - settings.target_margin)
+        case "dpop":  # 2402.13228: a penalty where the chosen branch fell below the reference
+            fallen = torch.relu(reference[:, 0] - policy[:, 0])
+            return -logsigmoid(scaled - beta * settings.fall_penalty * fallen)
+
+
+def at_start(settings: PreferenceSettings) -> float | None:
+    """What `preference` is where policy and reference agree, or None where that depends on the pair."""
+    return {"hinge": 1.0, "ipo": 1 / (4 * settings.beta**2), "simpo": None}.get(settings.loss, math.log(2))
 
 
 def chosen_nll(policy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-probability a token of the chosen branch, (pairs,); policy and lengths (pairs, 2)."""
+    """Mean negative log-probability a token of the chosen branch (Iterative RPO, 2404.19733), (pairs,)."""
     return -policy[:, 0] / lengths[:, 0]

@@ -34,9 +34,13 @@ class TrainSettings(Settings):
 
 
 class PreferenceSettings(TrainSettings):
-    """DPO and per-step DPO (one loss; they differ in the pairs). Reference = the weights it starts from."""
+    """DPO and per-step DPO (they differ in the pairs only). Reference = the weights it starts from."""
 
+    loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop"] = "sigmoid"
     beta: float = Field(default=0.1, gt=0)
+    label_noise: float = Field(default=0.0, ge=0, lt=0.5)  # cdpo, robust: share of pairs labelled the wrong way round
+    target_margin: float = Field(default=0.0, ge=0)  # simpo: gamma
+    fall_penalty: float = Field(default=50.0, ge=0)  # dpop: lambda
     nll: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
 
 

@@ -1,0 +1,73 @@
+"""What a data set becomes in memory, and which rows are left out."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserError
+from app.training.corpus import check_vocabulary, load
+from tests.training.conftest import example, pair, rows_of, write_rows
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = rows_of("dpo", 5)
+    corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 100)
+    for i, row in enumerate(rows):
+        assert corpus.prompts[i].tolist() == row.prompt_token_ids
+        assert [branch[i].tolist() for branch in corpus.branches] == [row.chosen_token_ids, row.rejected_token_ids]
+        total = len(row.prompt_token_ids) + len(row.chosen_token_ids) + len(row.rejected_token_ids)
+        assert corpus.lengths[i] == total
+    assert corpus.skipped == {}
+
+
+def test_rows_that_teach_nothing_are_counted_by_reason(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [
+        pair(0, rng),
+        pair(1, rng, chosen_token_ids=[5, 6], rejected_token_ids=[5, 6]),
+        pair(2, rng, prompt_token_ids=list(range(3, 60))),
+        pair(3, rng, rejected_token_ids=[]),
+        pair(4, rng, weight=0.0),
+        pair(5, rng, weight=float("nan")),
+        pair(6, rng, chosen_token_ids=[], rejected_token_ids=[]),  # empty and equal: counted once
+    ]
+    corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 40)
+    assert corpus.ids == ["e0"]
+    assert corpus.skipped == {"empty": 2, "too_long": 1, "equal_branches": 1, "no_weight": 2}
+
+
+def test_the_longest_branch_decides_and_the_limit_itself_fits(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    fits = pair(0, rng, prompt_token_ids=[3] * 4, chosen_token_ids=[4, 1], rejected_token_ids=[5] * 6)
+    corpus = load(write_rows(tmp_path / "a", "dpo", [fits]), "dpo", 10)
+    assert len(corpus) == 1
+    with pytest.raises(UserError, match=r"none of the 1 rows \(1 too_long\)"):
+        load(write_rows(tmp_path / "b", "dpo", [fits]), "dpo", 9)
+
+
+def test_an_empty_data_set_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data set is empty.*training/sft"):
+        load(write_rows(tmp_path, "sft", []), "sft", 100)
+
+
+def test_a_token_outside_the_vocabulary_names_its_row(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [example(0, rng), example(1, rng, completion_token_ids=[4, 99, 1]), example(2, rng)]
+    corpus = load(write_rows(tmp_path, "sft", rows), "sft", 100)
+    check_vocabulary(corpus, 100, "the model")
+    with pytest.raises(UserError, match=r"row e1 \(branch 0\) has token id 99.*the model knows only 64"):
+        check_vocabulary(corpus, 64, "the model")
+
+
+def test_sharing_saves_the_prompt_once_a_pair(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [pair(0, rng, prompt_token_ids=[3] * 10, chosen_token_ids=[4, 5, 1], rejected_token_ids=[6, 7, 1])]
+    corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 100)
+    shared, alone = corpus.rows([0]), corpus.rows([0], share=False)
+    assert (shared.computed, alone.computed) == (16, 26)
+    assert (shared.sequences, alone.sequences) == (2, 2)
+    assert shared.owners.tolist() == alone.owners.tolist() == [0, 0, 0, 1, 1, 1]
+    assert alone.ends is None

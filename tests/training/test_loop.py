@@ -1,0 +1,222 @@
+"""The loop with real DeepSpeed in this process: against plain PyTorch, interrupted, sharded, and with bad luck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import UserError
+from app.training import checkpoint
+from app.training.loop import Trainer, learning_rate
+from app.training.metrics import read
+from app.training.settings import TrainSettings
+from tests.training.conftest import rows_of
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def trained(trainer: Trainer) -> tuple[list[float], dict[str, torch.Tensor]]:
+    trainer.train()
+    return [row["loss"] for row in read(trainer.job.metrics)], weights(trainer.job.output.local("model"))
+
+
+def close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], atol: float = 1e-6) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(a[k], b[k], atol=atol) for k in a)
+
+
+def test_sft_equals_a_plain_loop(make_trainer: MakeTrainer, tiny_model: Path) -> None:
+    """Against transformers' own loss, AdamW, clipping and one example at a time: same losses, same final weights."""
+    from transformers import AutoModelForCausalLM
+
+    trainer = make_trainer("sft", epochs=2, schedule="linear", warmup=0.3, clip=0.5)
+    losses, got = trained(trainer)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
+    rows, wanted = rows_of("sft", 24), []
+    for step in range(trainer.order.steps):
+        chosen = [rows[i] for i in trainer.order.step(step)]
+        total = 0.0
+        for row in chosen:
+            ids = torch.tensor([row.prompt_token_ids + row.completion_token_ids])
+            labels = ids.clone()
+            labels[0, : len(row.prompt_token_ids)] = -100
+            loss = model(input_ids=ids, labels=labels).loss * len(row.completion_token_ids)
+            loss = loss / sum(len(r.completion_token_ids) for r in chosen)
+            loss.backward()
+            total += float(loss.detach())
+        wanted.append(total)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(trainer.job.settings, step, trainer.order.steps)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses == pytest.approx(wanted, abs=1e-5)
+    assert losses[-1] < losses[0]
+    # Adam turns rounding in a vanishing gradient into a part of a step: a tenth of one, of six, is allowed.
+    assert close(got, {k: v for k, v in model.state_dict().items() if k in got}, atol=5e-4)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_weights_of_examples_count_as_repeats(make_trainer: MakeTrainer, tmp_path: Path, method: str) -> None:
+    import dataclasses
+
+    rows = rows_of(method, 2)
+    twice = make_trainer(
+        method,
+        rows=[rows[0], rows[1], dataclasses.replace(rows[1], id="again")],
+        root=tmp_path / "a",
+        batch=3,
+        epochs=1,
+    )
+    heavy = make_trainer(
+        method, rows=[rows[0], dataclasses.replace(rows[1], weight=2.0)], root=tmp_path / "b", batch=2, epochs=1
+    )
+    assert close(trained(twice)[1], trained(heavy)[1], atol=1e-5)
+
+
+def test_dpo_starts_at_ln_2_and_learns_the_preference(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("dpo", epochs=6, schedule="constant", warmup=0)
+    trainer.train()
+    rows = read(trainer.job.metrics)
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[-1]["loss"] < 0.5 < rows[0]["loss"]
+    assert rows[-1]["accuracy"] > 0.9
+    assert rows[-1]["margin"] > 0.5
+    assert rows[0]["logp_chosen"] == pytest.approx(
+        float(trainer.reference[trainer.order.step(0)][:, 0].mean()),
+        abs=1e-4,  # type: ignore[index]
+    )
+
+
+def test_the_nll_term_is_a_mean_over_the_chosen_tokens(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("step_dpo", nll=2.0)
+    examples = trainer.order.step(0)
+    first = trainer.step(0)
+    each = -trainer.reference[examples][:, 0] / trainer.corpus.completion_lengths(examples)[:, 0]  # type: ignore[index]
+    assert first["loss"] == pytest.approx(math.log(2) + 2.0 * float(each.mean()), abs=1e-4)
+
+
+def test_micro_batches_do_not_change_the_result(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    results = [trained(make_trainer("dpo", root=tmp_path / str(m), micro_batch=m))[1] for m in (1, 3, 8)]
+    assert close(results[0], results[1], 1e-5)
+    assert close(results[0], results[2], 1e-5)
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_stages_agree(make_trainer: MakeTrainer, tmp_path: Path, zero: int) -> None:
+    plain = trained(make_trainer("sft", root=tmp_path / "0"))
+    sharded = trained(make_trainer("sft", root=tmp_path / "z", placement={"zero": zero}))
+    assert sharded[0] == pytest.approx(plain[0], abs=1e-5)
+    assert close(sharded[1], plain[1], 1e-5)
+
+
+def test_bf16_follows_float32(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    exact = trained(make_trainer("sft", root=tmp_path / "a", epochs=3))
+    half = trained(make_trainer("sft", root=tmp_path / "b", epochs=3, precision="bf16"))
+    assert half[0] == pytest.approx(exact[0], rel=0.05)
+    assert all(value.dtype == torch.bfloat16 for value in half[1].values())
+
+
+class Killed(BaseException):
+    """Stands for a process that stops between two steps."""
+
+
+def kill_at(trainer: Trainer, step: int) -> None:
+    inner = trainer.step
+
+    def step_or_die(index: int) -> dict[str, float]:
+        if index == step:
+            raise Killed
+        return inner(index)
+
+    trainer.step = step_or_die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        trainer.train()
+
+
+@pytest.mark.parametrize(("method", "zero"), [("sft", 0), ("dpo", 2)])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    make_trainer: MakeTrainer, tmp_path: Path, method: str, zero: int
+) -> None:
+    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2, "placement": {"zero": zero}}
+    wanted = trained(make_trainer(method, root=tmp_path / "whole", **how))
+    for stop in (1, 5, 8):  # before the first checkpoint, in the middle of an epoch, in the last step
+        kill_at(make_trainer(method, root=tmp_path / "cut", **how), stop)
+    got = trained(make_trainer(method, root=tmp_path / "cut", **how))
+    assert got[0] == wanted[0]
+    assert close(got[1], wanted[1], 0)
+    kept = checkpoint.complete(make_trainer(method, root=tmp_path / "cut", **how).job.output.local("checkpoints"))
+    assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2}
+    wanted = trained(make_trainer("sft", root=tmp_path / "whole", **how))
+    kill_at(make_trainer("sft", root=tmp_path / "cut", **how), 5)
+    trainer = make_trainer("sft", root=tmp_path / "cut", **how)
+    folder = trainer.job.output.local("checkpoints")
+    biggest = max((folder / "step-00000004").rglob("*.pt"), key=lambda f: f.stat().st_size)
+    biggest.write_bytes(biggest.read_bytes()[:-10])
+    assert [p.name for p in checkpoint.damaged(folder)] == ["step-00000004"]
+    got = trained(trainer)
+    assert got[0] == wanted[0]
+    assert close(got[1], wanted[1], 0)
+
+
+def test_a_loss_that_is_no_number_is_one_clear_error(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("sft")
+    with torch.no_grad():
+        next(trainer.engine.module.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match="training/sft: the loss is nan at step 1; try a smaller learning_rate"):
+        trainer.train()
+    assert not trainer.job.output.local("model").exists()
+
+
+def test_a_reference_of_other_weights_is_refused(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("dpo")
+    trainer.reference = trainer.reference + np.array([[1.0, 0.0]], np.float32)  # type: ignore[operator]
+    with pytest.raises(UserError, match="the first sigmoid loss is .* not 0.69315"):
+        trainer.train()
+
+
+def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_trainer("dpo").reference
+    monkeypatch.setattr("app.training.reference.compute", lambda *_: pytest.fail("computed again"))
+    again = make_trainer("dpo").reference
+    assert np.array_equal(first, again)  # type: ignore[arg-type]
+
+
+def test_exported_weights_load_and_are_those_of_the_engine(make_trainer: MakeTrainer) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    trainer = make_trainer("sft")
+    trainer.train()
+    folder = trainer.job.output.local("model")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    own = trainer.engine.module.model.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+    assert AutoTokenizer.from_pretrained(folder).encode("w3 w4") == [3, 4]
+
+
+def test_learning_rate_warms_up_and_comes_down() -> None:
+    base = {"init": "base", "epochs": 1, "learning_rate": 1.0, "warmup": 0.2}
+
+    def rates(schedule: str) -> list[float]:
+        settings = TrainSettings.model_validate({**base, "schedule": schedule})
+        return [learning_rate(settings, step, 10) for step in range(10)]
+
+    assert rates("constant") == [0.5, 1.0] + [1.0] * 8
+    assert rates("linear")[2:] == pytest.approx([1 - k / 8 for k in range(8)])
+    assert rates("cosine")[2:] == pytest.approx([0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(8)])
