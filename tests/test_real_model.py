@@ -1,0 +1,72 @@
+"""The whole chain on a real pretrained model and real problems, and synthesis through a real endpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.runs import recipe_file, run
+from tests.smollm import GSM8K, model_folder, served
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+RECIPE = Path(__file__).parents[1] / "jobs" / "recipes" / "gsm8k_smollm.yaml"
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("model") / "SmolLM2-135M-Instruct")
+
+
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="GSM8K is not beside the checkout")
+def test_gsm8k_with_smollm(smollm: Path, tmp_path: Path) -> None:
+    sets = [f"model.path={smollm}"] + [f"problems.source.{s}={GSM8K / s}.jsonl" for s in ("train", "test")]
+    out = run(RECIPE, tmp_path / "runs", *[part for pair in sets for part in ("--set", pair)], timeout=2300)
+    folder = tmp_path / "runs" / "gsm8k_smollm"
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["methods"]) == {"base", "sft", "rft"}
+    traces = pq.read_table(next(folder.glob("sampling/*")))
+    assert traces.num_rows == 32 * 4
+    assert "RFT" in out
+    # The prompt went through the model's chat template, and the model answered in words about numbers.
+    texts = traces.column("text").to_pylist()
+    assert sum(bool(re.search(r"\d", text)) for text in texts) > len(texts) // 2
+
+
+def test_synthesis_through_vllm_serve(smollm: Path, tmp_path: Path) -> None:
+    """A 135M model writes few usable problems: what counts is that each request is accounted for."""
+    rows = [
+        {
+            "question": f"Tom has {n} apples and buys {n + 2} more at the shop. How many does he have?",
+            "answer": f"#### {2 * n + 2}",
+        }
+        for n in range(5, 15)
+    ]
+    file = tmp_path / "problems.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows[:8]))
+    test = tmp_path / "test.jsonl"
+    test.write_text("\n".join(json.dumps(row) for row in rows[8:]))
+    with served(smollm, tmp_path / "serve.log") as url:
+        recipe = recipe_file(
+            tmp_path,
+            {
+                "name": "endpoint",
+                "problems": {"source": {"kind": "file", "train": str(file), "test": str(test)}},
+                "synthesis": {
+                    "writer": {"kind": "openai", "base_url": url, "model": "writer", "concurrency": 4},
+                    "count": 12,
+                    "max_tokens": 120,
+                },
+            },
+        )
+        for stage in ("problems", "synthesis"):
+            run(recipe, tmp_path / "runs", "--only", stage)
+    manifest = json.loads(next((tmp_path / "runs" / "endpoint" / "synthesis").glob("*/manifest.json")).read_text())
+    counts = manifest["counts"]
+    dropped = sum(value for name, value in counts.items() if name.startswith("dropped"))
+    assert counts["asked"] == 12
+    assert counts["problems"] == 12 - dropped == manifest["rows"]
+    assert url not in json.dumps(manifest)
