@@ -18,6 +18,9 @@ _NUMBER = re.compile(
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _EQUATED = re.compile(r"(?:^|[A-Za-z]{2,}[,:]?\s+|[.:;,]\s+)\$?(-?[\d.,]*\d)\s*=\s*$")
+_OPEN_SUM = re.compile(
+    r"(?<![-+*/\u00d7\d.=(])(?<![-+*/\u00d7=(] )\d+(?:\.\d+)?(?: ?[-+*/\u00d7] ?\d+(?:\.\d+)?)* ?[-+*/\u00d7] ?$"
+)
 _ASIDE = re.compile(
     r"(?!.*\b(?:is|are|was|gives?|leaves?|makes?|equals?|gets?|leaving|so|then|and|plus|minus|but|or|has|have|total)\b)"
     r"\s?[A-Za-z%/ -]*\b(?:to|for|in|of|after|on|per|at|each|from|during|the|every|over|with|when|if)\b[A-Za-z ]*[$-]?",
@@ -101,13 +104,16 @@ def last_formula(line: str) -> tuple[str, int] | None:
     """The last delimited formula of a line and where it ends; `$5 and $6` is money, not a formula."""
     if "$" not in line and "\\" not in line:
         return None
-    found = None
+    found: tuple[str, int] | None = None
     at = 0
     while match := _MATH.search(line, at):
         content = _inside(match)
         if is_prose(content) or (match[4] is not None and match[4][-1:].isspace() and content[:1].isdigit()):
             at = match.start() + 1
             continue
+        joint = _JOIN.fullmatch(line, found[1], match.start()) if found else None
+        if found and joint:
+            content = found[0] + (r" \text{ or } " if "or" in joint[0] else ", ") + content
         found, at = (content, match.end()), match.end()
     return found
 
@@ -123,8 +129,10 @@ def last_number(line: str) -> tuple[str, int] | None:
                 last = match
     if last is None:
         return None
-    chain = _EQUATED.search(line[: last.start()])
-    text = f"{chain[1]} = {last[0]}" if chain else last[0]
+    before = line[: last.start()]
+    chain = _EQUATED.search(before)
+    open_sum = _OPEN_SUM.search(before)
+    text = f"{chain[1]} = {last[0]}" if chain else open_sum[0] + last[0] if open_sum else last[0]
     return text.strip().rstrip("."), last.end()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.verification.grammar import ExpressionParser
 from app.verification.limits import Unreadable
-from app.verification.tree import I, Node, func, inv, mul, replace, sym
+from app.verification.tree import I, Node, add, func, inv, mul, neg, replace, sym
 
 _SPACES = frozenset("RZNQC")
 _MATRICES = frozenset(
@@ -54,12 +54,21 @@ class CommandParser(ExpressionParser):
         if name == "emptyset":
             return Node("empty")
         if name in _SPACES:
-            return Node("space", (), name + (self.next().value if self.on("+", "-") else ""))
+            return Node("space", (), name + self.half())
         if name == "begin":
             return self.environment()
         if name in ("sum", "prod", "int", "lim"):
             return self.big(name)
         raise Unreadable(f"\\{name}")
+
+    def half(self) -> str:
+        """The sign of `\\mathbb{R}^+`, empty where there is none."""
+        braces = self.peek(1).value == "{"
+        sign = self.peek(2 if braces else 1).value
+        if not self.on("^") or sign not in ("+", "-"):
+            return ""
+        self.at += 4 if braces else 2
+        return sign
 
     def big(self, name: str) -> Node:
         """`\\sum_{i=a}^{b} f`, `\\int_a^b f\\,dx`, `\\lim_{x \\to a} f`: a `big` node of variable, bounds and body."""
@@ -127,7 +136,7 @@ class CommandParser(ExpressionParser):
         if not rows or len({len(r.args) for r in rows}) != 1:
             raise Unreadable("a matrix with rows of different lengths")
         matrix = Node("matrix", tuple(rows))
-        return func("det", matrix) if name == "vmatrix" else matrix
+        return determinant([row.args for row in rows]) if name == "vmatrix" else matrix
 
     def cell(self) -> Node:
         return self.sum()
@@ -142,3 +151,16 @@ class CommandParser(ExpressionParser):
             name += token.value
         self.next()
         return name
+
+
+def determinant(rows: list[tuple[Node, ...]]) -> Node:
+    """The determinant of a square of cells as an expression, along the first row. Raises Unreadable past 4 x 4."""
+    if len(rows) > 4 or any(len(r) != len(rows) for r in rows):
+        raise Unreadable("a determinant that is no square of at most 4 x 4")
+    if len(rows) == 1:
+        return rows[0][0]
+    terms = []
+    for i, cell in enumerate(rows[0]):
+        term = mul(cell, determinant([row[:i] + row[i + 1 :] for row in rows[1:]]))
+        terms.append(neg(term) if i % 2 else term)
+    return add(*terms)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.verification.clauses import clip, is_formula, last_formula, last_number
+from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number
 from app.verification.limits import MAX_TAIL, MAX_TRACE
 
 _STOP = re.compile(
@@ -258,7 +258,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
     if not line:
         yield Missing("no-answer")
         return
-    if len(line) <= 400 and "\n" not in line:
+    if len(line) <= 400 and "\n" not in line and not (is_prose(line) and any(c.isdigit() for c in line)):
         yield Extraction(clip(line, whole=True), "whole", 0, len(body))
     if _TRUNCATED.search(tail):
         yield Missing("unfinished")

@@ -162,7 +162,9 @@ class ExpressionParser:
             return
         if self.on("frac") and previous.kind == "num" and self.tokens[self.at - 1].kind == "num":
             fraction = self.factor()
-            if _proper(fraction) and previous.value.ulp is None:
+            if fraction.kind == "pct" and _proper(fraction.args[0]) and previous.value.ulp is None:
+                factors[-1] = Node("pct", (add(previous, fraction.args[0]),))
+            elif _proper(fraction) and previous.value.ulp is None:
                 factors[-1] = add(previous, fraction)
             else:
                 factors.append(fraction)
@@ -324,10 +326,14 @@ class ExpressionParser:
         self.next()
         return "".join(parts)
 
+    def over(self, top: Node) -> Node:
+        """`a \\over b`, which takes in all of its group."""
+        return mul(top, inv(self.sum())) if self.take("over") else top
+
     def argument(self) -> Node:
         """The argument of a LaTeX command: a brace group, or one token, of a number only its first digit."""
         if self.take("{"):
-            inner = self.sum()
+            inner = self.over(self.sum())
             self.expect("}")
             return inner
         token = self.peek()

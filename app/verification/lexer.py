@@ -336,8 +336,26 @@ class _Lexer:
 def _letter_units(tokens: list[Token]) -> list[Token]:
     """A letter such as `m` set apart after a number is a unit, where nothing but the unit follows."""
     out = list(tokens)
+    if any(t.kind in ("sym", "fn") and t.value not in PLAIN_LETTERS for t in tokens) or tokens[0].kind in ("sym", "fn"):
+        return out
     for i, (kind, value, gap) in enumerate(tokens):
-        if kind != "sym" or not gap or value not in PLAIN_LETTERS or i == 0 or tokens[i - 1].kind != "num":
+        if (
+            kind == "sym"
+            and value in PLAIN_LETTERS
+            and i > 1
+            and tokens[i - 1].value == "/"
+            and tokens[i - 2].kind == "unit"
+        ):
+            out[i] = Token("unit", LETTERS[value], gap)
+            continue
+        if (
+            kind != "sym"
+            or not gap
+            or value not in PLAIN_LETTERS
+            or i == 0
+            or tokens[i - 1].kind != "num"
+            or (i > 1 and tokens[i - 2].value in ("^", "_"))
+        ):
             continue
         rest = tokens[i + 1 :]
         if all(

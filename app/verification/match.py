@@ -9,7 +9,7 @@ from app.verification.limits import TooCostly, Undefined
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
 from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
-from app.verification.tree import Node, add, neg, num, replace, seq, sym, symbols, walk
+from app.verification.tree import INF, Node, add, neg, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
 
 _LISTS = frozenset({"", "or", "{}"})
@@ -43,9 +43,14 @@ class Matcher:
 
     def settled(self, node: Node) -> Node:
         """The answer without conditions on its symbols; an integer parameter gets one name whatever it was called."""
+        if node.kind == "mul" and len(node.args) == 2 and node.args[0].kind == "sym" and node.args[1].kind == "seq":
+            return node.args[1]  # a named point, P(1, 2)
         if node.kind != "seq" or node.value not in ("", "or", "where"):
             return node
         kept = [a for a in node.args if not _declares(a)]
+        compound = _compound(kept)
+        if compound is not None:
+            return compound
         if node.value == "where" and kept:
             kept = kept[:1] if not looks_like_set(kept[0]) and not _all_named(kept) else kept
         parameters = sorted({name for a in node.args if _declares(a) for name in symbols(a.args[0])} - {"x", "y", "z"})
@@ -62,7 +67,11 @@ class Matcher:
             return reference.value.casefold() == answer.value.casefold()
         if reference.kind == "seq" and answer.kind == "seq":
             return reference.args == answer.args
-        return reference.kind == answer.kind or "noun" in (reference.kind, answer.kind)
+        kinds = {reference.kind, answer.kind}
+        if kinds & {"add", "mul", "func"} and kinds <= {"add", "mul", "func", "sym"}:
+            words = any(n.kind == "noun" for n in (*walk(reference), *walk(answer)))
+            return words or reference == answer
+        return True
 
     # sets -------------------------------------------------------------------------------------------------------------
     def same_sets(self, reference: Node, answer: Node) -> bool:
@@ -130,6 +139,8 @@ class Matcher:
     def same_bodies(self, reference: Node, answer: Node) -> bool:
         """Compare two values, tuples, lists, matrices, ratios."""
         reference, answer = expand_signs(reference), expand_signs(answer)
+        if _infinite(reference) or _infinite(answer):
+            return reference == answer
         if reference.kind == "matrix" or answer.kind == "matrix":
             return self.same_matrices(reference, answer)
         if reference.kind == "seq" or answer.kind == "seq":
@@ -333,9 +344,26 @@ def exact_rational(node: Node) -> bool:
     return value is not None and as_rational(value) is not None
 
 
+def _infinite(node: Node) -> bool:
+    return node == INF or (node.kind == "neg" and node.args[0] == INF)
+
+
+def _compound(nodes: list[Node]) -> Node | None:
+    """ "1 hour and 30 minutes" as a sum: one dimension, in ever smaller units."""
+    if len(nodes) < 2 or any(n.kind in ("seq", "rel") or not has_units(n) for n in nodes):
+        return None
+    parts = [quantity(n) for n in nodes]
+    known = [p for p in parts if p is not None and p.dimensions]
+    if len(known) < len(parts) or len({p.dimensions for p in known}) > 1:
+        return None
+    scales = [p.scale for p in known]
+    return add(*nodes) if all(a > b for a, b in zip(scales, scales[1:], strict=False)) else None
+
+
 def expand_signs(node: Node) -> Node:
     """`a \\pm b` as the alternatives it stands for; `\\mp` takes the other sign."""
-    count = sum(n.kind == "pm" for n in walk(node)) if node.kind not in ("seq", "rel") else 0
+    listed = node.kind == "rel" or (node.kind == "seq" and node.value not in ("()", "<>"))
+    count = 0 if listed else sum(n.kind == "pm" for n in walk(node))
     if not count:
         return node
     if count > _MAX_SIGNS:

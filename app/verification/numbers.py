@@ -9,7 +9,7 @@ from fractions import Fraction
 from app.verification.limits import MAX_DIGITS, TooLarge
 
 _PLAIN = re.compile(
-    r"(?:\\?\$|\u20ac|\u00a3)? ?([-+\u2212]?) ?(?:\\?\$|\u20ac|\u00a3)? ?"
+    r"(?:\\?\$)? ?([-+\u2212]?) ?(?:\\?\$)? ?"
     r"(?:(\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!)\d{3})+|\d+)(?:\.(\d*))?|\.(\d+))\.?",
     re.ASCII,
 )

@@ -141,9 +141,9 @@ class AnswerParser(CommandParser):
 
     def sets(self) -> Node:
         """Unions, intersections and differences of expressions."""
-        node = self.sum()
+        node = _difference(self.sum())
         while (op := self.take("cup", "cap", "setminus")) is not None:
-            other = self.sum()
+            other = _difference(self.sum())
             kind = {"cup": "union", "cap": "inter", "setminus": "minus"}[op]
             if node.kind == kind and kind != "minus":
                 node = Node(kind, (*node.args, other))
@@ -191,6 +191,7 @@ class AnswerParser(CommandParser):
             lower = self.sum()
             self.expect("}")
             return func("binom", inner, lower)
+        inner = self.over(inner)
         self.expect(closing)
         if opening == "{" and not _bare(inner):
             return inner
@@ -215,6 +216,13 @@ class AnswerParser(CommandParser):
         if inner.kind == "ratio":
             return inner
         raise Unreadable("an interval with one end")
+
+
+def _difference(node: Node) -> Node:
+    """`\\mathbb{R} - \\{0\\}`, written with a minus sign, as a difference of sets."""
+    if node.kind == "add" and len(node.args) == 2 and node.args[0].kind == "space" and node.args[1].kind == "neg":
+        return Node("minus", (node.args[0], node.args[1].args[0]))
+    return node
 
 
 def _bare(node: Node) -> bool:

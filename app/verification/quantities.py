@@ -29,7 +29,10 @@ class Quantity:
 
 
 def has_units(node: Node) -> bool:
-    return any(n.kind in ("unit", "noun") for n in walk(node))
+    """Whether units or nouns stand beside a value; degrees inside a function belong to its argument."""
+    if node.kind == "func":
+        return any(n.kind in ("unit", "noun") and n.value != "deg" for n in walk(node))
+    return node.kind in ("unit", "noun") or any(has_units(a) for a in node.args)
 
 
 def quantity(node: Node) -> Quantity | None:
@@ -82,6 +85,8 @@ def _product(parts: list[Quantity]) -> Quantity:
         nouns |= part.nouns
         if part.number != ONE:
             numbers.append(part.number)
+    if "angle" in dimensions and ("celsius" in dimensions or "fahrenheit" in dimensions):
+        del dimensions["angle"]  # "degrees Celsius"
     mixed = any(p.mixed for p in parts)
     return Quantity(mul(*numbers) if numbers else ONE, _tuple(dimensions), scale, nouns, mixed)
 

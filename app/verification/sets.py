@@ -150,7 +150,12 @@ def _from_relation(node: Node) -> RealSet | None:
 
 
 def _half_line(left: Node, op: str, right: Node) -> RealSet | None:
-    """The solutions of one linear relation in one symbol."""
+    """The solutions of one relation that is linear in one symbol, or of an absolute value of such against a number."""
+    if left.kind == "func" and left.value == "abs" and not symbols(right) and op in ("<", "<=", ">", ">="):
+        above, below = _half_line(left.args[0], op, right), _half_line(left.args[0], _FLIP[op], neg(right))
+        if above is None or below is None or _end(right).value < 0:
+            return None
+        return _intersection(_normal(above), _normal(below)) if op in ("<", "<=") else above + below
     if left.kind == "sym" and not symbols(right):
         end = _end(right)
     elif right.kind == "sym" and not symbols(left):

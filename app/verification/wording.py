@@ -89,7 +89,8 @@ def options(question: str) -> dict[str, str]:
 
 def clock(text: str) -> tuple[int, str | None] | None:
     """Seconds after midnight, or on a 12-hour dial where no half of the day is named, and which it was."""
-    match = _TIME.fullmatch(plain_words(text).replace("O'", "o'"))
+    words = plain_words(text)
+    match = _TIME.fullmatch({"noon": "12 pm", "midnight": "12 am"}.get(words.lower(), words))
     if match is None or not (match[2] or match[4] or match[5]):
         return None
     hour, half = int(match[1]), (match[4] or "").lower()

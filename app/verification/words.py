@@ -222,6 +222,8 @@ def classify(word: str, *, after_value: bool, in_text: bool) -> list[tuple[str, 
         if in_text and after_value and word in LETTERS:
             return [("unit", LETTERS[word])]
         return [("sym", word)]
+    if lower in ("usd", "eur", "gbp", "inr") and not after_value:
+        return [("currency", {"usd": "dollar", "eur": "euro", "gbp": "gbp", "inr": "rupee"}[lower])]
     if lower in MULTIPLIERS and after_value and len(word) > 1:
         return [("times", lower)]
     unit = word if word in UNITS else lower
