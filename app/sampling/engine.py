@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from app.sampling.meter import Meter
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,14 @@ class Completion:
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Engine(ABC):
     """An asynchronous engine; `generate` may be awaited many times at once."""
 
     context_length: int  # largest number of tokens, prompt and continuation together
+    meter: Meter  # every request passes through it
 
     @abstractmethod
     async def generate(self, request: Request) -> Completion:
@@ -55,16 +61,7 @@ class Engine(ABC):
         They are separate requests on purpose: each has its own seed and can be aborted alone, and engines with a prefix
         cache compute a shared prompt once all the same.
         """
-        if len(requests) == 1:
-            return [await self.generate(requests[0])]
-        tasks = [asyncio.ensure_future(self.generate(request)) for request in requests]
-        try:
-            return list(await asyncio.gather(*tasks))
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+        return await all_or_none(self.generate(request) for request in requests)
 
     async def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the engine holds. No request may be under way."""
@@ -89,3 +86,15 @@ def check_fits(request: Request, context_length: int) -> int:
             f"{context_length}"
         )
     return min(request.max_tokens, room)
+
+
+async def all_or_none(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """As asyncio.gather, but where one fails or this is cancelled, the others are cancelled and awaited."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

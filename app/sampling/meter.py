@@ -27,6 +27,7 @@ class Meter:
         self.now = now
         self.active = 0
         self.busy = 0.0  # seconds with at least one request
+        self._aborted = 0.0
         self.started = self._last = now()
         self._share = 0.0  # seconds charged to a request that has been here all along
 
@@ -45,7 +46,18 @@ class Meter:
         span = Span(self._share)
         try:
             yield span
-        finally:
-            self._advance()
-            self.active -= 1
-            span.seconds = self._share - span.begin
+        except BaseException:
+            self._end(span)
+            self._aborted += span.seconds
+            raise
+        self._end(span)
+
+    def _end(self, span: Span) -> None:
+        self._advance()
+        self.active -= 1
+        span.seconds = self._share - span.begin
+
+    def take_aborted(self) -> float:
+        """Seconds charged to requests that ended without a result since this was last asked."""
+        seconds, self._aborted = self._aborted, 0.0
+        return seconds

@@ -15,6 +15,7 @@ import httpx
 
 from app.errors import UserError
 from app.sampling.engine import Completion, Engine, PromptTooLong, Request, check_fits
+from app.sampling.meter import Meter
 
 ATTEMPTS = 6  # of one request, with waits of about 1, 2, 4, 8 and 16 seconds between them
 LONGEST_WAIT = 60.0  # seconds; a Retry-After above it is obeyed all the same
@@ -69,6 +70,7 @@ class OpenAIEngine(Engine):
     ) -> None:
         self.url, self.model, self.api_key_env = base_url.rstrip("/"), model, api_key_env
         self.context_length, self.budget = context_length, budget or Budget()
+        self.meter = Meter()
         self._key = os.environ.get(api_key_env, "")
         self._slots = asyncio.Semaphore(concurrency)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -123,19 +125,23 @@ class OpenAIEngine(Engine):
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async with self._slots:
-            for attempt in range(1, ATTEMPTS + 1):
-                self.budget.check()
-                try:
-                    response = await self._client.post(f"{self.url}/{path}", json={"model": self.model, **body})
-                except httpx.TransportError as error:
-                    problem, wait = f"{type(error).__name__}: {error}", backoff(attempt)
-                else:
-                    if response.status_code == 200:
-                        return self._read(response)
-                    problem = self._refusal(response)
-                    wait = retry_after(response.headers.get("retry-after")) or backoff(attempt)
-                if attempt < ATTEMPTS:
-                    await asyncio.sleep(wait)
+            with self.meter.request():
+                return await self._attempts(path, body)
+
+    async def _attempts(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        for attempt in range(1, ATTEMPTS + 1):
+            self.budget.check()
+            try:
+                response = await self._client.post(f"{self.url}/{path}", json={"model": self.model, **body})
+            except httpx.TransportError as error:
+                problem, wait = f"{type(error).__name__}: {error}", backoff(attempt)
+            else:
+                if response.status_code == 200:
+                    return self._read(response)
+                problem = self._refusal(response)
+                wait = retry_after(response.headers.get("retry-after")) or backoff(attempt)
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(wait)
         raise UserError(f"{self.url}/{path}: failed {ATTEMPTS} times, the last time with {problem}")
 
     def _read(self, response: httpx.Response) -> dict[str, Any]:

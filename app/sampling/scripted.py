@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from app.records import seed_from
 from app.sampling.engine import Completion, Engine, EngineDead, Request, check_fits
+from app.sampling.meter import Meter
 
 Script = Callable[[Request], Completion]
 END = 2  # the end token of `digits`
@@ -38,6 +39,7 @@ class ScriptedEngine(Engine):
     ) -> None:
         self.script, self.latency, self.context_length, self.dies_after = script, latency, context_length, dies_after
         self.slots = asyncio.Semaphore(slots) if slots else None
+        self.meter = Meter()
         self.requests: list[Request] = []
         self.aborted: list[str] = []  # ids, in order
         self.served = 0
@@ -49,6 +51,11 @@ class ScriptedEngine(Engine):
         """Follow the script."""
         limit = check_fits(request, self.context_length)
         self.requests.append(request)
+        with self.meter.request() as span:
+            done = await self._queue(request, limit)
+        return replace(done, seconds=span.seconds)
+
+    async def _queue(self, request: Request, limit: int) -> Completion:
         if self.slots is None:
             return await self._serve(request, limit)
         try:

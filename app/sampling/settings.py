@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.settings import Settings
 
 
+class Until(Settings):
+    """Quotas of distinct traces a problem; sampling stops where they are met (app/sampling/until.py).
+
+    budget: `uniform` asks `correct` correct traces of every problem; `proportional` scales that by the problem's fail
+    rate over its first `pilot` samples, to at least one: DART-Math's two strategies (arXiv 2407.13690).
+    """
+
+    correct: int = Field(default=4, ge=0)
+    incorrect: int = Field(default=0, ge=0)
+    budget: Literal["uniform", "proportional"] = "uniform"
+    pilot: int = Field(default=8, ge=1)  # proportional only
+    most: int | None = Field(default=None, ge=1)  # samples a hard problem may take once easy ones left theirs over
+
+
 class SamplingSettings(Settings):
-    """`samples` traces a problem; they enter the stage's key."""
+    """`samples` traces a problem, or at most so many where `until` is given; they enter the stage's key."""
 
     policy: Literal["base", "sft"] = "sft"
     samples: int = Field(default=8, ge=1)
@@ -18,6 +32,19 @@ class SamplingSettings(Settings):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=512, ge=1)
     problems_per_shard: int = Field(default=32, ge=1)
+    until: Until | None = None
+
+    @model_validator(mode="after")
+    def _quotas_fit(self) -> SamplingSettings:
+        if self.until is None:
+            return self
+        if self.until.correct + self.until.incorrect == 0:
+            raise ValueError("until: ask for at least one correct or incorrect trace")
+        if self.until.correct + self.until.incorrect > (most := self.until.most or self.samples):
+            raise ValueError(f"until: {most} samples a problem cannot meet these quotas; raise samples or until.most")
+        if self.until.most is not None and self.until.most < self.samples:
+            raise ValueError("until.most: must be at least samples")
+        return self
 
 
 class EnginePlacement(Settings):
@@ -28,6 +55,7 @@ class EnginePlacement(Settings):
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
+    ahead: float = Field(default=0.5, ge=0, le=1)  # `until`: share of the samples expected to be needed asked at once
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
     gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of memory the engine takes
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores

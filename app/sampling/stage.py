@@ -8,15 +8,20 @@ from itertools import chain
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import problems_of
 from app.recipe import Recipe
-from app.records import Problem, Trace, chunked
+from app.records import Problem, Trace, Verdict, chunked
 from app.rendering import Renderer
-from app.sampling.engine import Completion, PromptTooLong
+from app.sampling.engine import Completion, Engine, all_or_none
 from app.sampling.programs import sample_n
 from app.sampling.settings import EnginePlacement
+from app.sampling.until import Search, sample_until
 from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, map_shards
 from app.stage import StageContext
 from app.store import Output
+from app.verification.judge import judge
+
+Prompt = tuple[Problem, list[int]]
+Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
 
 
 class EngineWorker:
@@ -24,10 +29,20 @@ class EngineWorker:
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy
-        model = recipe.model
-        revision = model.revision if policy.path == model.path else None  # a folder has no revisions
-        self.renderer = Renderer(policy.path, recipe.rendering, revision, model.trust_remote_code)
-        self.engine = VllmEngine(policy.path, recipe.placement.sampling, revision, model.trust_remote_code)
+        is_base = policy.path == recipe.model.path
+        self.revision = recipe.model.revision if is_base else None  # a trained policy is a folder, without revisions
+        self.renderer = self.start_renderer()
+        self.engine = self.start_engine()
+
+    def start_renderer(self) -> Renderer:
+        """The policy's own tokenizer and template."""
+        model = self.recipe.model
+        return Renderer(self.policy.path, self.recipe.rendering, self.revision, model.trust_remote_code)
+
+    def start_engine(self) -> Engine:
+        """vLLM, in this actor."""
+        model, place = self.recipe.model, self.recipe.placement.sampling
+        return VllmEngine(self.policy.path, place, self.revision, model.trust_remote_code)
 
 
 class SamplingWorker(EngineWorker):
@@ -41,22 +56,44 @@ class SamplingWorker(EngineWorker):
 
     async def process(self, index: int) -> dict[str, float]:
         """Sample the shard's problems, write their traces in the order of the problems."""
-        results = await asyncio.gather(*(self._sample(problem) for problem in self.shards[index]))
-        pairs = list(chain.from_iterable(found for found in results if found is not None))
-        counts = engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
-        counts["skipped_prompts"] = float(sum(found is None for found in results))
+        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in self.shards[index]]
+        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
+        pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(fitting))
+        counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
+        counts["skipped_prompts"] = float(len(prompts) - len(fitting))
         self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
         return counts
 
-    async def _sample(self, problem: Problem) -> list[tuple[Trace, Completion]] | None:
-        """A problem's traces; None where its prompt does not fit the context."""
-        prompt = self.renderer.prompt_ids(problem.statement)
-        try:
-            return await sample_n(
-                self.engine, problem, prompt, self.settings, self.recipe.seed, self.policy.fingerprint
-            )
-        except PromptTooLong:
-            return None
+    async def _plain(self, prompts: list[Prompt]) -> Sampled:
+        seed, policy = self.recipe.seed, self.policy.fingerprint
+        found = await all_or_none(
+            sample_n(self.engine, problem, ids, self.settings, seed, policy) for problem, ids in prompts
+        )
+        return list(chain.from_iterable(found)), {}
+
+    async def _until(self, prompts: list[Prompt]) -> Sampled:
+        """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
+        assert self.settings.until
+        policy, ahead = self.policy.fingerprint, self.recipe.placement.sampling.ahead
+        searches = [
+            Search(self.engine, problem, ids, self.settings, self.recipe.seed, policy, judge_beside, ahead)
+            for problem, ids in prompts
+        ]
+        samples = self.settings.samples
+        await sample_until(searches, samples, self.settings.until.most or samples)
+        verdicts = [verdict for search in searches for _, _, verdict in search.kept]
+        counts = {
+            "correct": float(sum(v.correct for v in verdicts)),
+            "quotas_unmet": float(sum(not search.tally.met for search in searches)),
+            "surplus": float(sum(search.surplus for search in searches)),
+            "surplus_seconds": sum(s.surplus_seconds for s in searches) + self.engine.meter.take_aborted(),
+        }
+        return [(trace, done) for search in searches for trace, done, _ in search.kept], counts
+
+
+async def judge_beside(problem: Problem, trace: Trace) -> Verdict:
+    """A verdict from another thread: the loop that feeds the engine does not wait for it."""
+    return await asyncio.to_thread(judge, problem.answer, trace.text, question=problem.statement)
 
 
 def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[str, float]:
@@ -81,7 +118,7 @@ def policy_of(context: StageContext) -> Policy:
     return base_policy(context.recipe.model) if name == "base" else trained_policy(context.inputs[name])
 
 
-def run(context: StageContext) -> None:
+def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) -> None:
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
     problems = context.inputs[context.stage.options["problems"]]
@@ -89,7 +126,7 @@ def run(context: StageContext) -> None:
     pending = context.pending(shards)
     context.progress.begin(shards, shards - len(pending))
     map_shards(
-        SamplingWorker,
+        worker,
         (context.recipe, policy_of(context), problems, context.output),
         pending,
         pool(context.recipe.placement.sampling),
@@ -103,6 +140,8 @@ def report(context: StageContext) -> None:
     counts = context.output.counts()
     if skipped := counts.get("skipped_prompts"):
         context.progress.say(f"{skipped:,.0f} problems skipped: their prompts do not fit the context")
+    if unmet := counts.get("quotas_unmet"):
+        context.progress.say(f"{unmet:,.0f} problems ended their budget before the quotas of sampling.until were met")
     if truncated := counts.get("truncated"):
         share = truncated / counts["traces"]
         context.progress.say(f"{truncated:,.0f} traces ({share:.1%}) cut at sampling.max_tokens or the context's end")

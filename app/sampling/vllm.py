@@ -74,7 +74,7 @@ class VllmEngine(Engine):
             arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
         else:
             arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
-            # Whole prompts only: a seeded request cut into chunks ends the engine ("CPU Generator does not use offset").
+            # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
             arguments["enable_chunked_prefill"] = False
         try:
             self.llm: AsyncLLM = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))

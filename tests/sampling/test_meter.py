@@ -43,6 +43,15 @@ def test_two_requests_share_the_time_in_which_both_are_there() -> None:
     assert meter.busy == 4
 
 
+def test_aborted_requests_are_charged_and_told_once() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    with pytest.raises(ValueError, match="aborted"), meter.request():
+        clock.time = 2.0
+        raise ValueError("aborted")
+    assert (meter.take_aborted(), meter.take_aborted(), meter.busy, meter.active) == (2.0, 0.0, 2.0, 0)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.0, 10.0)), max_size=30))
 def test_charges_add_up_to_the_busy_time(events: list[tuple[bool, float]]) -> None:
     clock = Clock()
