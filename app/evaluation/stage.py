@@ -11,7 +11,7 @@ from app.policy import Policy
 from app.problems.select import problems_of
 from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict, chunked, seed_from, totals, trace_id
-from app.sampling.engine import Completion, PromptTooLong, Request
+from app.sampling.engine import Completion, Request, all_or_none
 from app.sampling.programs import trace_of
 from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
 from app.shardmap import map_shards
@@ -34,34 +34,31 @@ class EvaluationWorker(EngineWorker):
 
     async def process(self, index: int) -> dict[str, float]:
         """Answer and judge the shard's problems; write verdicts, then traces, in the order of the problems."""
-        answers = await asyncio.gather(*(self._answer(problem) for problem in self.shards[index]))
-        pairs = list(chain.from_iterable(found for found in answers if found is not None))
+        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in self.shards[index]]
+        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
+        pairs = list(chain.from_iterable(await all_or_none(self._answer(problem, ids) for problem, ids in fitting)))
         traces = [trace for trace, _ in pairs]
         verdicts = await asyncio.to_thread(self._judge, traces)  # beside the engine, which runs on this event loop
         counts = engine_counts(traces, [done for _, done in pairs])
-        counts |= {"problems": float(len(answers)), "skipped_prompts": float(sum(found is None for found in answers))}
+        counts |= {"problems": float(len(prompts)), "skipped_prompts": float(len(prompts) - len(fitting))}
         counts |= greedy_counts(traces, verdicts)
         self.output.write_shard(index, Verdict.table(verdicts), kind="verdicts")
         self.output.write_shard(index, Trace.table(traces), counts)
         return counts
 
-    async def _answer(self, problem: Problem) -> list[Answer] | None:
-        """A problem's answers, the greedy one first; None where its prompt does not fit the context."""
-        prompt = tuple(self.renderer.prompt_ids(problem.statement))
+    async def _answer(self, problem: Problem, prompt: list[int]) -> list[Answer]:
+        """A problem's answers, the greedy one first."""
         asked = [self._request(problem, prompt, sample) for sample in range(1 + self.settings.samples)]
-        try:
-            done = await self.engine.generate_n(asked)
-        except PromptTooLong:
-            return None
+        done = await self.engine.generate_n(asked)
         return [
             (trace_of(problem, sample, self.policy.fingerprint, request, completion), completion)
             for sample, (request, completion) in enumerate(zip(asked, done, strict=True))
         ]
 
-    def _request(self, problem: Problem, prompt: tuple[int, ...], sample: int) -> Request:
+    def _request(self, problem: Problem, prompt: list[int], sample: int) -> Request:
         name = trace_id(problem.id, sample, self.policy.fingerprint, "evaluation")
         temperature = self.settings.temperature if sample else 0.0
-        return Request(name, prompt, seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
+        return Request(name, tuple(prompt), seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
 
     def _judge(self, traces: list[Trace]) -> list[Verdict]:
         asked = [self.problems[trace.problem_id] for trace in traces]
@@ -75,7 +72,7 @@ def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, flo
     return totals({f"{verdict.outcome}_greedy": 1.0} for trace, verdict in said if trace.sample == 0)
 
 
-def run(context: StageContext) -> None:
+def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker) -> None:
     """Evaluate every shard that is not there yet, then say what came out."""
     settings = context.recipe.evaluation
     problems = context.inputs["problems"]
@@ -83,7 +80,7 @@ def run(context: StageContext) -> None:
     pending = context.pending(shards)
     context.progress.begin(shards, shards - len(pending))
     map_shards(
-        EvaluationWorker,
+        worker,
         (context.recipe, policy_of(context), problems, context.output),
         pending,
         pool(context.recipe.placement.sampling),
@@ -103,6 +100,9 @@ def _report(context: StageContext) -> None:
         )
     if skipped:
         context.progress.say(f"{skipped:,.0f} of {asked:,.0f} problems skipped: their prompts do not fit the context")
+    if counts["truncated"]:
+        share = counts["truncated"] / counts["traces"]
+        context.progress.say(f"{share:.1%} of answers cut at evaluation.max_tokens or the context's end")
     undecided = counts.get("timeout_greedy", 0) + counts.get("error_greedy", 0)
     if undecided:
         context.progress.say(f"{undecided:,.0f} greedy answers could not be judged; they count neither right nor wrong")
