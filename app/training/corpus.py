@@ -46,6 +46,7 @@ class Corpus:
     """Prompts with one completion (SFT, RFT) or two, chosen then rejected (DPO, per-step DPO), and a weight each."""
 
     ids: list[str]
+    problems: np.ndarray  # (rows,) int64: equal numbers are equal problems
     prompts: Ragged
     branches: tuple[Ragged, ...]
     weights: np.ndarray  # (rows,) float64
@@ -56,22 +57,44 @@ class Corpus:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row, prompt and all branches."""
-        return self.prompts.lengths + sum(branch.lengths for branch in self.branches)
+        """Tokens of each example, prompt and all branches."""
+        total = self.prompts.lengths.copy()
+        for branch in self.branches:
+            total += branch.lengths
+        return total
 
-    def rows(self, indices: Sequence[int] | np.ndarray, share: bool = True, budget: int = 0) -> Rows:
+    def rows(self, indices: Sequence[int] | np.ndarray, share: int | None = None, budget: int = 0) -> Rows:
         """Rows for the model; the sequences are numbered example by example, branch by branch.
 
-        With `share` the branches of an example are one tree; without, each sequence is a tree of its own.
+        Examples of one problem share a tree while their tokens, counted without sharing, stay within `share`; the branches of one
+        example always do. With `share` 0 each sequence is a tree of its own; None means no bound.
         """
-        trees, counts = [], []
-        for index in indices:
-            prompt, completions = self.prompts[index], [branch[index] for branch in self.branches]
-            groups = [completions] if share else [[c] for c in completions]
-            for group in groups:
-                trees.append(grow([prompt] * len(group), group))
-                counts.append(len(group))
-        return pack(trees, counts, budget)
+        trees, numbers = [], []
+        for places in self._together(indices, share):
+            prompts = [self.prompts[indices[place]] for place, _ in places]
+            trees.append(grow(prompts, [self.branches[b][indices[place]] for place, b in places]))
+            numbers.append(np.array([place * len(self.branches) + b for place, b in places], np.int64))
+        return pack(trees, numbers, budget)
+
+    def _together(self, indices: Sequence[int] | np.ndarray, share: int | None) -> list[list[tuple[int, int]]]:
+        """(place in the batch, branch) of the sequences of each tree."""
+        every = range(len(self.branches))
+        if share == 0:
+            return [[(place, branch)] for place in range(len(indices)) for branch in every]
+        groups: list[list[tuple[int, int]]] = []
+        open_group: dict[int, tuple[int, int]] = {}  # problem -> (group, tokens)
+        lengths = self.lengths
+        for place, index in enumerate(indices):
+            sequences = [(place, branch) for branch in every]
+            group, tokens = open_group.get(int(self.problems[index]), (-1, 0))
+            tokens += int(lengths[index])
+            if group >= 0 and (share is None or tokens <= share):
+                groups[group] += sequences
+            else:
+                group, tokens = len(groups), int(lengths[index])
+                groups.append(sequences)
+            open_group[int(self.problems[index])] = (group, tokens)
+        return groups
 
     def completion_lengths(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Tokens of each completion, (len(indices), branches)."""
@@ -81,7 +104,7 @@ class Corpus:
 def load(output: Output, method: str, max_length: int) -> Corpus:
     """Read a data set stage. Rows that cannot be used are left out and counted; UserError where none is left."""
     names = ["chosen_token_ids", "rejected_token_ids"] if method in PREFERENCE else ["completion_token_ids"]
-    table = output.read(["id", "prompt_token_ids", *names, "weight"]).combine_chunks()
+    table = output.read(["id", "problem_id", "prompt_token_ids", *names, "weight"]).combine_chunks()
     if not table.num_rows:
         raise UserError(f"{output.uri}: the data set is empty, so training/{method} has nothing to learn from")
     faults = _faults(table, names, max_length)
@@ -96,6 +119,7 @@ def load(output: Output, method: str, max_length: int) -> Corpus:
     table = table.filter(pa.array(keep)).combine_chunks()
     return Corpus(
         table["id"].to_pylist(),
+        pc.dictionary_encode(table["problem_id"].combine_chunks()).indices.to_numpy().astype(np.int64),
         Ragged.of(table["prompt_token_ids"]),
         tuple(Ragged.of(table[name]) for name in names),
         table["weight"].to_numpy(),

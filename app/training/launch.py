@@ -36,7 +36,7 @@ def run(context: StageContext) -> None:
     if corpus.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())
         context.progress.say(f"rows left out: {told}")
-    steps = order_for(job.settings, len(corpus), job.seed).steps
+    steps = order_for(job.settings, corpus.problems, job.seed).steps
     job.output.local().mkdir(parents=True, exist_ok=True)
     job.failure.unlink(missing_ok=True)
     done = start_over(job, context.progress)

@@ -43,7 +43,7 @@ class Trainer:
     def __init__(self, job: Job, corpus: Corpus, device: torch.device) -> None:
         self.job, self.corpus, self.device = job, corpus, device
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.order: Order = order_for(job.settings, len(corpus), job.seed)
+        self.order: Order = order_for(job.settings, corpus.problems, job.seed)
         self.lengths = corpus.lengths
         self.engine: Any = build(job, device)
         self.reference = reference(self.engine, corpus, job, device) if job.preference else None
@@ -72,7 +72,8 @@ class Trainer:
         examples = self.order.step(step)
         scale = self.scale(examples)
         sums = torch.zeros(len(SUMS), dtype=torch.float64)
-        for part in micro_batches(examples, self.lengths, self.job.settings.micro_batch, self.world):
+        size, groups = self.job.settings.micro_batch, self.order.groups
+        for part in micro_batches(examples, self.lengths, size, self.world, groups):
             sums += self.micro_step(part[self.rank], examples, scale)
         if self.world > 1:
             sums = sums.to(self.device)
@@ -95,7 +96,7 @@ class Trainer:
     def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of SUMS."""
         indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
-        rows = self.corpus.rows(indices)
+        rows = self.corpus.rows(indices, self.job.settings.max_length)
         logps = self.engine(**tensors(rows, self.device))
         sequences = losses.per_sequence(logps, torch.from_numpy(rows.owners).to(self.device), rows.sequences)
         weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()

@@ -22,6 +22,7 @@ class Order:
     batch: int
     total: int
     seed: int
+    groups: np.ndarray | None = None  # (count,) examples with the same number follow each other
 
     @property
     def steps(self) -> int:
@@ -42,26 +43,39 @@ class Order:
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """The permutation of one epoch."""
-        return np.random.default_rng(seed_from("order", self.seed, epoch)).permutation(self.count)
+        """The permutation of one epoch: of examples, or of groups with the examples shuffled inside each."""
+        mixed = np.random.default_rng(seed_from("order", self.seed, epoch)).permutation(self.count)
+        if self.groups is None:
+            return mixed
+        _, first, group = np.unique(self.groups[mixed], return_index=True, return_inverse=True)
+        return mixed[np.argsort(first[group], kind="stable")]
 
 
-def order_for(settings: TrainSettings, count: int, seed: int) -> Order:
-    """The order of a run over `count` examples: its steps, or its epochs (a part of an epoch is allowed)."""
+def order_for(settings: TrainSettings, problems: np.ndarray, seed: int) -> Order:
+    """The order of a run over examples of these problems: its steps, or its epochs (a part of an epoch is allowed)."""
+    count = len(problems)
     if settings.steps is not None:
         total = settings.steps * settings.batch
     else:
         total = max(1, round((settings.epochs or 0) * count))
-    return Order(count, settings.batch, total, seed)
+    return Order(count, settings.batch, total, seed, problems if settings.group == "problem" else None)
 
 
-def micro_batches(examples: np.ndarray, lengths: np.ndarray, size: int, world: int) -> list[list[np.ndarray]]:
+def micro_batches(
+    examples: np.ndarray, lengths: np.ndarray, size: int, world: int, groups: np.ndarray | None = None
+) -> list[list[np.ndarray]]:
     """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker.
 
-    Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding. Every worker
-    gets the same number of rounds (collectives must match); where examples run out a micro-batch is empty.
+    Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding; with `groups` the
+    examples of a group stay next to each other. Every worker gets the same number of rounds (collectives must match); where
+    examples run out a micro-batch is empty.
     """
-    ordered = examples[np.argsort(lengths[examples], kind="stable")[::-1]]
+    keys = lengths[examples]
+    if groups is not None:
+        _, group = np.unique(groups[examples], return_inverse=True)
+        keys = np.bincount(group, weights=keys)[group]
+        examples, keys = examples[np.argsort(group, kind="stable")], keys[np.argsort(group, kind="stable")]
+    ordered = examples[np.argsort(-keys, kind="stable")]
     rounds = -(-len(ordered) // (size * world))
     parts = np.array_split(ordered, rounds * world)
     return [parts[i * world : (i + 1) * world] for i in range(rounds)]

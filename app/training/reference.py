@@ -46,9 +46,10 @@ def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.n
     rank, world = dist.get_rank(), dist.get_world_size()
     engine.eval()
     everything = np.arange(len(corpus))
-    for part in (chunk[rank] for chunk in micro_batches(everything, corpus.lengths, job.settings.micro_batch, world)):
+    rounds = micro_batches(everything, corpus.lengths, job.settings.micro_batch, world, corpus.problems)
+    for part in (chunk[rank] for chunk in rounds):
         indices = part if len(part) else everything[:1]  # an idle rank still joins the collectives of ZeRO 3
-        rows = corpus.rows(indices)
+        rows = corpus.rows(indices, job.settings.max_length)
         with torch.no_grad():
             batch = tensors(rows, device)
             logps = engine(**batch)

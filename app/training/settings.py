@@ -23,6 +23,7 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)  # gradient norm
     max_length: int = Field(default=1024, ge=8)  # tokens; longer examples are skipped and counted
+    group: Literal["none", "problem"] = "none"  # problem: its examples stay together in a step, over one trunk
     precision: Literal["bf16", "fp32"] = "bf16"
     checkpoint_steps: int = Field(default=100, ge=1)
 

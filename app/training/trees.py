@@ -89,12 +89,11 @@ class Rows:
         return int(self.tokens.size)
 
 
-def pack(trees: Sequence[Tree], sequences: Sequence[int], budget: int = 0) -> Rows:
+def pack(trees: Sequence[Tree], numbers: Sequence[np.ndarray], budget: int = 0) -> Rows:
     """Put trees into rows of at most `budget` tokens; a tree is never split, and 0 gives each tree its own row.
 
-    `sequences[i]` is how many sequences tree i holds; they are numbered through in the order of `trees`.
+    `numbers[i]` are the numbers in the batch of the sequences of tree i.
     """
-    first = np.concatenate([[0], np.cumsum(sequences)])
     rows = _fill(trees, budget)
     length = max(sum(len(trees[i]) for i in row) for row in rows)
     shape = (len(rows), length)
@@ -109,7 +108,7 @@ def pack(trees: Sequence[Tree], sequences: Sequence[int], budget: int = 0) -> Ro
             tokens[r, span], positions[r, span], ends[r, span] = tree.tokens, tree.positions, tree.ends + at
             sources.append(tree.sources.astype(np.int64) + r * length + at)
             targets.append(tree.targets.astype(np.int64))
-            owners.append(tree.owners.astype(np.int64) + first[i])
+            owners.append(numbers[i][tree.owners])
             at += len(tree)
     plain = all(len(row) == 1 and trees[row[0]].chain for row in rows)
     return Rows(
@@ -119,7 +118,7 @@ def pack(trees: Sequence[Tree], sequences: Sequence[int], budget: int = 0) -> Ro
         np.concatenate(sources),
         np.concatenate(targets),
         np.concatenate(owners),
-        int(first[-1]),
+        sum(len(n) for n in numbers),
     )
 
 

@@ -32,11 +32,12 @@ def corpus(tmp_path: Path) -> Corpus:
     rows = [pair(i, rng) for i in range(4)]
     rows.append(pair(4, rng, chosen_token_ids=[9, 8, 7, 1], rejected_token_ids=[9, 8, 5, 4, 1]))
     rows.append(pair(5, rng, chosen_token_ids=[9, 8], rejected_token_ids=[9, 8, 5]))
+    rows.append(pair(6, rng, problem_id="p4", prompt_token_ids=[*rows[4].prompt_token_ids, 9, 8]))  # a later pit of p4
     return load(write_rows(tmp_path, "dpo", rows), "dpo", 64)
 
 
 def result(model: TokenLogProbs, corpus: Corpus, **how: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Sequence log-probabilities (12,) and the gradient of a loss that treats all of them differently."""
+    """Sequence log-probabilities (14,) and the gradient of a loss that treats all of them differently."""
     model.zero_grad()
     rows = corpus.rows(range(len(corpus)), **how)  # type: ignore[arg-type]
     logps = model(**tensors(rows, torch.device("cpu")))
@@ -64,7 +65,7 @@ def one_by_one(model: TokenLogProbs, corpus: Corpus) -> tuple[torch.Tensor, dict
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize(
     "how",
-    [{}, {"share": False}, {"budget": 80}, {"share": False, "budget": 50}],
+    [{}, {"share": 0}, {"budget": 80}, {"share": 0, "budget": 50}],
     ids=["tree", "padded", "packed-trees", "packed"],
 )
 def test_every_form_equals_one_by_one(tiny_model: Path, corpus: Corpus, attention: str, how: dict[str, object]) -> None:

@@ -19,14 +19,14 @@ def settings(**values: object) -> TrainSettings:
 
 @given(COUNTS, BATCHES, st.integers(1, 4), st.integers(0, 5))
 def test_whole_epochs_use_every_example_equally_often(count: int, batch: int, epochs: int, seed: int) -> None:
-    order = order_for(settings(epochs=epochs, batch=batch), count, seed)
+    order = order_for(settings(epochs=epochs, batch=batch), np.arange(count), seed)
     seen = np.concatenate([order.step(i) for i in range(order.steps)])
     assert np.bincount(seen, minlength=count).tolist() == [epochs] * count
 
 
 @given(COUNTS, BATCHES, st.integers(1, 12))
 def test_steps_are_counted_exactly_and_every_batch_is_full(count: int, batch: int, steps: int) -> None:
-    order = order_for(settings(steps=steps, batch=batch), count, 0)
+    order = order_for(settings(steps=steps, batch=batch), np.arange(count), 0)
     assert [len(order.step(i)) for i in range(order.steps)] == [batch] * steps
 
 
@@ -53,6 +53,27 @@ def test_micro_batches_go_from_long_to_short() -> None:
     assert [sorted(lengths[p].tolist()) for p in parts] == [[50, 60], [7, 40], [5, 6]]
 
 
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5), st.integers(1, 9), st.integers(1, 3))
+def test_grouped_examples_follow_each_other(problems: list[int], seed: int, size: int, world: int) -> None:
+    groups = np.array(problems)
+    order = order_for(settings(epochs=2, batch=7, group="problem"), groups, seed)
+    for epoch in (0, 1):
+        permutation = order.epoch(epoch)
+        assert sorted(permutation.tolist()) == list(range(len(problems)))
+        runs = 1 + int((np.diff(groups[permutation]) != 0).sum())
+        assert runs == len(set(problems))
+    parts = [p for r in micro_batches(permutation, groups + 3, size, world, groups) for p in r]
+    flat = np.concatenate(parts)
+    assert sorted(flat.tolist()) == list(range(len(problems)))
+    assert 1 + int((np.diff(groups[flat]) != 0).sum()) == len(set(problems))
+
+
+def test_groups_come_in_a_new_order_each_epoch() -> None:
+    order = order_for(settings(epochs=2, batch=4, group="problem"), np.repeat(np.arange(20), 3), 0)
+    assert order.epoch(0).tolist() != order.epoch(1).tolist()
+    assert order.epoch(0).tolist() != sorted(order.epoch(0).tolist())
+
+
 def test_epochs_and_seeds_differ() -> None:
     order = Order(50, 10, 100, 0)
     assert order.epoch(0).tolist() != order.epoch(1).tolist()
@@ -61,5 +82,5 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_half_an_epoch_is_allowed() -> None:
-    order = order_for(settings(epochs=0.5, batch=4), 20, 0)
+    order = order_for(settings(epochs=0.5, batch=4), np.arange(20), 0)
     assert (order.total, order.steps) == (10, 3)

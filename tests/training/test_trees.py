@@ -16,6 +16,12 @@ def tree_of(sequences: list[tuple[list[int], list[int]]]) -> Tree:
     return grow([np.array(p, np.int32) for p, _ in sequences], [np.array(c, np.int32) for _, c in sequences])
 
 
+def numbered(sizes: list[int]) -> list[np.ndarray]:
+    """Sequences numbered through, tree by tree."""
+    first = np.cumsum([0, *sizes])
+    return [np.arange(first[i], first[i + 1]) for i in range(len(sizes))]
+
+
 def seen(ends: np.ndarray) -> np.ndarray:
     at = np.arange(len(ends))
     return (at[None, :] <= at[:, None]) & (at[:, None] < ends[None, :])
@@ -43,7 +49,7 @@ def test_a_tree_is_a_trie(sequences: list[tuple[list[int], list[int]]]) -> None:
 @given(st.lists(SEQUENCES, min_size=1, max_size=4), st.integers(0, 60))
 def test_packing_keeps_every_tree_whole_and_apart(groups: list[list[tuple[list[int], list[int]]]], budget: int) -> None:
     trees = [tree_of(group) for group in groups]
-    rows = pack(trees, [len(group) for group in groups], budget)
+    rows = pack(trees, numbered([len(group) for group in groups]), budget)
     flat = [sequence for group in groups for sequence in group]
     assert rows.sequences == len(flat)
     longest = max(len(tree) for tree in trees)
@@ -74,12 +80,12 @@ def test_a_pair_over_one_trunk_costs_trunk_and_branches() -> None:
 def test_plain_sequences_need_no_mask() -> None:
     trees = [tree_of([([1, 2], [0])]), tree_of([([2], [1])])]
     assert all(tree.chain for tree in trees)
-    assert pack(trees, [1, 1]).ends is None
-    assert pack(trees, [1, 1], budget=10).ends is not None
+    assert pack(trees, numbered([1, 1])).ends is None
+    assert pack(trees, numbered([1, 1]), budget=10).ends is not None
 
 
 def test_padding_sees_itself_so_that_no_softmax_is_empty() -> None:
-    rows = pack([tree_of([([1, 2], [0]), ([1, 2], [1])]), tree_of([([2], [1])])], [2, 1])
+    rows = pack([tree_of([([1, 2], [0]), ([1, 2], [1])]), tree_of([([2], [1])])], numbered([2, 1]))
     assert rows.ends is not None
     assert all(seen(ends).diagonal().all() for ends in rows.ends)
 
