@@ -1,0 +1,138 @@
+"""What a large cluster asks of its weakest parts: pure arithmetic from stated inputs (docs/scale.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked for. None of these is measured: they are the question."""
+
+    gpus: int = 1000
+    tokens_per_second: float = 10_000.0  # a GPU, with one engine a GPU
+    gpus_per_node: int = 8
+    hours: float = 24.0
+    trace_tokens: float = 300.0
+    samples: int = 64  # traces a problem
+    problems_per_shard: int = 32
+    concurrent_shards: int = 2  # in flight in each engine actor
+
+    @property
+    def shard_tokens(self) -> float:
+        return self.problems_per_shard * self.samples * self.trace_tokens
+
+    @property
+    def shards_per_second(self) -> float:
+        return self.gpus * self.tokens_per_second / self.shard_tokens
+
+    @property
+    def shards(self) -> int:
+        """Shards of the whole stage."""
+        return math.ceil(self.shards_per_second * self.hours * HOUR)
+
+    @property
+    def traces_per_second(self) -> float:
+        return self.gpus * self.tokens_per_second / self.trace_tokens
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What each thing costs. `benchmarks.scale` measures the first group; the second is assumed."""
+
+    driver_seconds: float  # of the driver's processor for one shard, Ray Data's scheduling included
+    block_seconds: float  # of the driver's processor to hand one shard's number to Ray Data at the start
+    block_bytes: float  # of the driver's memory for one pending shard
+    bytes_per_token: float  # of Parquet on disk, text included
+    footer_seconds: float  # to open one shard on a local disk and read its footer
+    digest_bytes_per_second: float  # one process hashing shards
+    verdict_seconds: float  # of one verifier's core for one trace
+
+    actor_seconds: float = 0.005  # assumed: of the control plane to start one actor
+    engine_load_seconds: float = 180.0  # assumed: 7B weights from a warm disk, and the engine's warm-up
+    lost_per_node_hour: float = 0.05  # assumed: spot nodes taken back, as a share of nodes an hour
+    node_start_seconds: float = 300.0  # assumed: instance, image, Ray
+    store_put_per_second: float = 3500.0  # documented by S3 for one prefix
+    store_request_seconds: float = 0.03  # assumed: one small read from object storage
+    store_list_per_second: float = 10_000.0  # assumed: 1,000 names a request, 0.1 s a request
+    store_read_bytes_per_second: float = 100e6  # assumed: one stream
+    head_memory_bytes: float = 16e9  # half of an m7i.2xlarge, the rest for the control plane
+    gcs_nodes: float = 2000.0  # documented by Ray as tested
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One part of the system at the load asked for."""
+
+    part: str
+    needed: float
+    available: float
+    unit: str
+
+    @property
+    def use(self) -> float:
+        """Share of what is available; above 1 it does not work."""
+        return self.needed / self.available
+
+    def gpus(self, load: Load) -> float:
+        """GPUs at which this part is full, all else equal."""
+        return load.gpus / self.use
+
+
+def limits(load: Load, costs: Costs) -> list[Limit]:
+    """Every part that grows with the cluster, the fullest first."""
+    nodes = math.ceil(load.gpus / load.gpus_per_node)
+    found = [
+        Limit("driver, shards a second", load.shards_per_second, 1 / costs.driver_seconds, "shards/s"),
+        Limit("driver, memory of pending shards", load.shards * costs.block_bytes, costs.head_memory_bytes, "bytes"),
+        Limit("driver, start of the stage", load.shards * costs.block_seconds, 0.01 * load.hours * HOUR, "s"),
+        Limit("driver, start of actors", load.gpus * costs.actor_seconds, 0.01 * load.hours * HOUR, "s"),
+        Limit("manifest, footers and digests", manifest_seconds(load, costs), 0.01 * load.hours * HOUR, "s"),
+        Limit("resume, listing from S3", load.shards / costs.store_list_per_second, 0.01 * load.hours * HOUR, "s"),
+        Limit("object storage, writes", load.shards_per_second, costs.store_put_per_second, "files/s"),
+        Limit("control plane, nodes", nodes + verifier_cores(load, costs) / 16, costs.gcs_nodes, "nodes"),
+    ]
+    return sorted(found, key=lambda limit: -limit.use)
+
+
+def manifest_seconds(load: Load, costs: Costs) -> float:
+    """What the end of a stage takes from object storage: two footers a shard, then every byte, by one process."""
+    rate = min(costs.digest_bytes_per_second, costs.store_read_bytes_per_second)
+    requests = 2 * (costs.footer_seconds + 2 * costs.store_request_seconds) + costs.store_request_seconds
+    return load.shards * (requests + load.shard_tokens * costs.bytes_per_token / rate)
+
+
+def verifier_cores(load: Load, costs: Costs) -> float:
+    """Cores that keep up with the samplers."""
+    return load.traces_per_second * costs.verdict_seconds
+
+
+def loss_of_a_node(load: Load) -> float:
+    """Seconds of its GPUs' work lost with a node: shards in flight are on average half done."""
+    return load.concurrent_shards * load.shard_tokens / load.tokens_per_second / 2
+
+
+def shares_lost(load: Load, costs: Costs) -> dict[str, float]:
+    """Shares of the GPUs' time that preemption costs: unfinished shards, engines that load, nodes that start."""
+    rate = costs.lost_per_node_hour / HOUR
+    return {
+        "unfinished shards": rate * loss_of_a_node(load),
+        "engine loads": rate * costs.engine_load_seconds,
+        "missing nodes": rate * costs.node_start_seconds,
+    }
+
+
+def restart_seconds(load: Load, costs: Costs) -> dict[str, float]:
+    """What passes after the loss of the head until the GPUs are busy again."""
+    left = load.shards / 2  # the average moment of the loss
+    return {
+        "list finished shards": load.shards / 2 / costs.store_list_per_second,
+        "hand pending shards to Ray Data": left * costs.block_seconds,
+        "start actors": load.gpus * costs.actor_seconds,
+        "load engines": costs.engine_load_seconds,
+        "repeat unfinished shards": loss_of_a_node(load),
+    }
