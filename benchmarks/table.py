@@ -64,7 +64,10 @@ def render(rows: Sequence[Row]) -> str:
     head = ("name", "value", "unit", "peer", "peer value", "ratio")
     body = [(r.name, _figure(r.value), r.unit, r.peer or "-", _figure(r.peer_value), _figure(r.ratio)) for r in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *body]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *body]
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, f"machine: {machine()}"])
 

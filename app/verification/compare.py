@@ -18,6 +18,7 @@ from app.verification.tree import Node, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
+_NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
 
@@ -73,6 +74,8 @@ def _long(reference: str, answer: str) -> Comparison:
 def _compare(reference: str, answer: str, question: str | None) -> Comparison:
     if len(answer) > MAX_ANSWER or len(reference) > MAX_ANSWER:
         return _long(reference, answer)
+    if _NAN.fullmatch(answer):
+        return Comparison(False, "undefined", "words")
     words = _words(reference, answer, question)
     if words is not None:
         return words

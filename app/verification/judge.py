@@ -29,7 +29,8 @@ def judge(reference: str, text: str, *, question: str | None = None) -> Verdict:
     Args:
         reference: the right answer, in LaTeX or plain form.
         text: the trace, as sampled.
-        question: the problem statement, where known: it settles a few ambiguities (percent, base, named quantity, options).
+        question: the problem statement, where known: it settles a few ambiguities (percent, what was
+            asked for, options).
 
     Returns:
         A Verdict with an empty trace_id. `unparsed` means no answer was found or it could not be read; `timeout` and
@@ -49,7 +50,7 @@ def judge_batch(
             f"judge_batch: {len(references)} references, {len(texts)} texts, "
             f"{'no' if questions is None else len(questions)} questions: the lengths must agree"
         )
-    seen: dict[tuple[str, str, str | None], tuple[str, str | None, str, str]] = {}
+    seen: dict[Key, Row] = {}
     verdicts = []
     for i, (reference, text) in enumerate(zip(references, texts, strict=True)):
         started = perf_counter()
@@ -58,41 +59,43 @@ def judge_batch(
     return verdicts
 
 
-def _judge(
-    reference: str,
-    text: str,
-    question: str | None,
-    seen: dict[tuple[str, str, str | None], tuple[str, str | None, str, str]] | None = None,
-) -> tuple[str, str | None, str, str]:
-    """(outcome, extracted, reason, tier) of one trace."""
-    if not isinstance(reference, str) or not reference.strip():
-        return "error", None, "bad-reference", "none"
-    if not isinstance(text, str):
-        return "error", None, "bad-text", "none"
-    for found in candidates(text):
-        if isinstance(found, Missing):
-            return "unparsed", None, found.reason, "none"
-        key = (reference, found.answer, question)
-        if seen is not None and key in seen and found.evidence != "whole":
-            return seen[key]
-        result = compare(reference, found.answer, question=question)
-        if found.evidence in STRONG and not result.readable:
-            result, answer = _inside(reference, found, question, result)
-        else:
-            answer = found.answer
-        if result.readable or found.evidence in STRONG:
-            verdict = (_outcome(result), answer, result.reason, result.tier)
-            if seen is not None:
-                seen[key] = verdict
-            return verdict
-    return "unparsed", None, "no-answer", "none"
-
+Row = tuple[str, str | None, str, str]  # outcome, extracted, reason, tier
+Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
 
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
 
 
+def _judge(reference: str, text: str, question: str | None, seen: dict[Key, Row] | None = None) -> Row:
+    """One trace. A defect of the verifier itself is that row's outcome `error`, named, and no other row's."""
+    if not isinstance(reference, str) or not reference.strip():
+        return "error", None, "bad-reference", "none"
+    if not isinstance(text, str):
+        return "error", None, "bad-text", "none"
+    try:
+        return _decide(reference, text, question, {} if seen is None else seen)
+    except Exception as error:
+        return "error", None, f"internal-{type(error).__name__}", "none"
+
+
+def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row]) -> Row:
+    for found in candidates(text):
+        if isinstance(found, Missing):
+            return "unparsed", None, found.reason, "none"
+        key = (reference, found.answer, found.evidence, question)
+        if key in seen:
+            return seen[key]
+        answer, result = found.answer, compare(reference, found.answer, question=question)
+        strong = found.evidence in STRONG
+        if strong and not result.readable:
+            result, answer = _inside(reference, found, question, result)
+        if strong or result.readable:
+            seen[key] = _outcome(result), answer, result.reason, result.tier
+            return seen[key]
+    return "unparsed", None, "no-answer", "none"
+
+
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
-    """An answer given as a sentence: its last formula, or its number where it has one, or where a phrase led to it its first."""
+    """An answer given as a sentence: its last formula, its only number, or the first one after an anchored phrase."""
     formula = last_formula(found.answer)
     numbers = all_numbers(found.answer)
     if formula is not None:

@@ -336,7 +336,9 @@ class _Lexer:
 def _letter_units(tokens: list[Token]) -> list[Token]:
     """A letter such as `m` set apart after a number is a unit, where nothing but the unit follows."""
     out = list(tokens)
-    if any(t.kind in ("sym", "fn") and t.value not in PLAIN_LETTERS for t in tokens) or tokens[0].kind in ("sym", "fn"):
+    if any(t.kind in ("sym", "fn") and t.value not in PLAIN_LETTERS for t in tokens) or (
+        tokens and tokens[0].kind in ("sym", "fn")
+    ):
         return out
     for i, (kind, value, gap) in enumerate(tokens):
         if (
