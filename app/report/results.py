@@ -10,6 +10,7 @@ from app.evaluation.answers import Answers, read, summary
 from app.evaluation.metrics import paired
 from app.recipe import Recipe
 from app.records import OUTCOMES
+from app.report.table import tokens_of
 from app.store import Output
 from app.verification import equivalent
 
@@ -81,7 +82,7 @@ def _method(
 
 def _stage(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
     kept = ("key", "revision", "settings", "inputs", "shards", "rows", "counts", "seconds", "started", "finished")
-    return {"stage": name, **{key: manifest[key] for key in kept}, "tokens": manifest["counts"].get("tokens", 0)}
+    return {"stage": name, **{key: manifest[key] for key in kept}, "tokens": tokens_of(name, manifest["counts"])}
 
 
 def _versions(manifests: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

@@ -6,6 +6,12 @@ from typing import Any
 
 TITLES = {"base": "base", "sft": "SFT", "rft": "RFT", "dpo": "DPO", "step_dpo": "per-step DPO"}
 EMPTY = "–"
+WORKING = ("synthesis", "sampling", "credit", "training", "evaluation")  # other stages only carry tokens on
+
+
+def tokens_of(stage: str, counts: dict[str, float]) -> float:
+    """Tokens a stage sampled or trained on; 0 for one that only selects or judges."""
+    return counts.get("tokens", 0) if stage.partition("/")[0] in WORKING else 0
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -66,7 +72,8 @@ def accuracy_table(results: dict[str, Any]) -> str:
     rows: list[tuple[str, ...]] = [
         ("method", "accuracy", "95% interval", f"vs {baseline}, points", "95% interval", "problems", "undecided")
     ]
-    for name, method in methods.items():
+    for name in (known for known in TITLES if known in methods):  # a file of results is sorted by key
+        method = methods[name]
         accuracy, versus = method["accuracy"], method["versus"]
         rows.append(
             (

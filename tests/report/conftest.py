@@ -221,7 +221,7 @@ def _training(writer: Writer, method: str, train: list[Problem], rows: int) -> N
             PreferencePair(f"r{i}", train[i % 40].id, "a", "b", [1], 0, [2], [3], "p", "c", "r") for i in range(rows)
         )
     writer.output(name).write_shard(
-        0, table, {"examples" if method in ("sft", "rft") else "pairs": rows, "duplicates": 31}
+        0, table, {"examples" if method in ("sft", "rft") else "pairs": rows, "duplicates": 31, "tokens": 9_999}
     )
     writer.finish(name, ("synthesis",), 0.3)
     steps = list(range(1, 21))

@@ -25,7 +25,8 @@ def test_run_writes_results_and_page_at_the_root(shared_run: dict[str, Output], 
     found = json.loads((root / "results.json").read_text())
     assert set(found["methods"]) == {"base", "sft", "rft", "dpo", "step_dpo"}
     assert (root / "report" / "index.html").read_text().lstrip().startswith("<!doctype html>")
-    assert "per-step DPO" in accuracy_table(found)
+    rows = [line.split("  ")[0] for line in accuracy_table(found).split("\n")[2:]]
+    assert rows == ["base", "SFT", "RFT", "DPO", "per-step DPO"]
     assert not [p for p in root.rglob(".*") if p.is_file()]
 
 

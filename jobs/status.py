@@ -1,0 +1,181 @@
+"""How far a run is: `python -m jobs.status RUN [--recipe RECIPE] [--set key=value]...`, from its files alone.
+
+RUN is the run's folder or URI (runs/demo). The recipe tells which stages there are to be: a run keeps a copy as
+recipe.json; for one that does not, give the recipe it was started with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from app.errors import UserError
+from app.graph import build
+from app.plan import Step, plan
+from app.progress import clock
+from app.recipe import Recipe, load
+from app.report.table import EMPTY, compact, duration, tokens_of
+from app.store import Output, filesystem
+from app.training.metrics import read as read_metrics
+
+WINDOW = 20  # the last shards or steps whose pace is the rate
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage. `total` is None where it is not known yet; `rate` is pieces a second, None before two are done."""
+
+    stage: str
+    state: str  # done, running, stopped or pending
+    done: int
+    total: int | None
+    unit: str
+    rate: float | None
+    tokens: float
+    seconds: float | None  # wall time of a finished stage
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the rate of the last pieces."""
+        if self.state != "running" or self.total is None or not self.rate:
+            return None
+        return (self.total - self.done) / self.rate
+
+
+def status(recipe: Recipe, root: str, running: bool) -> list[Line]:
+    """The state of every stage. `running`: whether some process works on the run now."""
+    steps = plan(build(recipe), root)
+    outputs = {step.stage.name: step.output for step in steps if step.state == "done"}
+    return [_line(step, recipe, outputs, running) for step in steps]
+
+
+def _line(step: Step, recipe: Recipe, outputs: dict[str, Output], running: bool) -> Line:
+    name, output = step.stage.name, step.output
+    if step.state == "done":
+        manifest = output.manifest()
+        shards, tokens = manifest["shards"], tokens_of(name, manifest["counts"])
+        return Line(name, "done", shards, shards, "shards", None, tokens, manifest["seconds"])
+    if name.startswith("training/") and "://" not in output.root:
+        rows = read_metrics(output.local("metrics.jsonl"))
+        pace = [row["seconds"] for row in rows[-WINDOW:]]
+        done, total, unit = len(rows), _steps(recipe, name), "steps"
+        rate = len(pace) / sum(pace) if pace and sum(pace) > 0 else None
+        tokens = sum(row["tokens"] for row in rows)
+    else:
+        done, total, unit = step.shards, _shards(name, recipe, outputs), "shards"
+        rate, tokens = _rate(_times(output)), tokens_of(name, output.counts())
+    begun = done > 0
+    state = ("running" if running else "stopped") if begun else "pending"
+    return Line(name, state, done, total, unit, rate, tokens, None)
+
+
+def _steps(recipe: Recipe, name: str) -> int | None:
+    """Optimiser steps of a training stage, None where they are given as epochs."""
+    settings = getattr(recipe.training, name.partition("/")[2])
+    return settings.steps
+
+
+def _shards(name: str, recipe: Recipe, outputs: dict[str, Output]) -> int | None:
+    """Shards a stage will have, None while that is not known."""
+    folder = name.partition("/")[0]
+    if folder in ("verification", "credit"):
+        return len(outputs["sampling"].done_shards()) if "sampling" in outputs else None
+    if folder == "sampling" and recipe.sampling:
+        return _slices(outputs.get("synthesis" if recipe.synthesis else "problems"), "train", recipe.sampling)
+    if folder == "evaluation":
+        return _slices(outputs.get("problems"), recipe.evaluation.split, recipe.evaluation)
+    return None if folder in ("synthesis", "training") else 1
+
+
+def _slices(problems: Output | None, split: str, settings: Any) -> int | None:
+    if problems is None:
+        return None
+    count = problems.read(["split"])["split"].to_pylist().count(split)
+    return math.ceil(count / settings.problems_per_shard)
+
+
+def _times(output: Output) -> list[float]:
+    """When the shards there are were written, ascending."""
+    fs, folder = output.open()
+    infos = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    return sorted(i.mtime.timestamp() for i in infos if i.base_name.startswith("part-") and i.mtime is not None)
+
+
+def _rate(times: list[float]) -> float | None:
+    """Pieces a second over the last of them, so that an earlier stop does not count."""
+    recent = times[-WINDOW:]
+    span = recent[-1] - recent[0] if recent else 0
+    return (len(recent) - 1) / span if span > 0 else None
+
+
+def in_use(root: str) -> bool:
+    """Whether a process holds the run's lock; for a remote run, which has none: whether it wrote in ten minutes."""
+    if "://" in root:
+        fs, folder = filesystem(root)
+        infos = fs.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
+        return any(i.mtime is not None and time.time() - i.mtime.timestamp() < 600 for i in infos)
+    lock = Path(root, ".lock")
+    if not lock.exists():
+        return False
+    with lock.open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def table(lines: list[Line]) -> str:
+    """The status as text."""
+    out = [f"{'stage':<22} {'state':<8} {'done':>15} {'tokens':>9} {'a minute':>9} {'left':>9}  time"]
+    for line in lines:
+        done = f"{line.done}/{line.total} {line.unit}" if line.total is not None else f"{line.done} {line.unit}"
+        rate = f"{60 * line.rate:.3g}" if line.rate else EMPTY
+        left = clock(line.left) if line.left is not None else EMPTY
+        tokens = compact(line.tokens) if line.tokens else EMPTY
+        shown = done if line.state != "pending" else EMPTY
+        out.append(
+            f"{line.stage:<22} {line.state:<8} {shown:>15} {tokens:>9} {rate:>9} {left:>9}  {duration(line.seconds)}"
+        )
+    finished = sum(line.state == "done" for line in lines)
+    out.append(f"{finished} of {len(lines)} stages done, {compact(sum(line.tokens for line in lines))} tokens so far")
+    return "\n".join(out)
+
+
+def find_recipe(root: str, recipe: str | None, overrides: list[str]) -> Recipe:
+    """The recipe that was given, else the run's own copy. Raises UserError where there is neither."""
+    if recipe is not None:
+        return load(recipe, overrides)
+    fs, folder = filesystem(root)
+    if fs.get_file_info(folder).type != pafs.FileType.Directory:
+        raise UserError(f"{root}: no such run; give its folder, such as runs/demo")
+    if fs.get_file_info(f"{folder}/recipe.json").type != pafs.FileType.File:
+        raise UserError(f"{root}: no recipe.json there; give the recipe of this run with --recipe")
+    return Recipe.model_validate(Output(root, "", "").read_json("recipe.json"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m jobs.status", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", help="the run's folder or URI, such as runs/demo")
+    parser.add_argument("--recipe", help="its recipe, where the run keeps no copy")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to jobs.run")
+    args = parser.parse_args(argv)
+    try:
+        recipe = find_recipe(args.run, args.recipe, args.set)
+        print(table(status(recipe, args.run, in_use(args.run))))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
