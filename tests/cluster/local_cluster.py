@@ -1,13 +1,12 @@
 """A Ray cluster of several nodes on this machine, started as users start it: `ray start`, a token file, the Jobs API.
 
-Everything listens on loopback, lives in a folder of its own and is ended by process id. Drivers run in processes of
-their own, so that it does not matter which Ray the test process may hold.
+Everything lives in a folder of its own and is ended by process id. Drivers run in processes of their own, so that it
+does not matter which Ray the test process may hold.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -21,10 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+TRIES = 6  # to start a node
 PATIENCE = 240  # seconds until something that should happen counts as failed; busy machines are slow
 
 
@@ -49,30 +50,25 @@ def end(process: subprocess.Popen[Any], how: int = signal.SIGKILL) -> None:
 class LocalCluster:
     """A head and workers; `environment` is what a driver or a command needs to reach it."""
 
-    def __init__(self, head_cpus: int = 0, head_options: tuple[str, ...] = (), **environment: str) -> None:
+    def __init__(self, head_cpus: int = 0, one_host: bool = False, head_options: tuple[str, ...] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="efc-", dir="/tmp"))  # short: sockets' paths have a limit
         self.token_file = self.folder / "auth_token"
         self.token_file.write_text(secrets.token_hex(32))
         self.token_file.chmod(0o600)
         self.gcs_port, self.dashboard_port = free_port(), free_port()
-        self.address = f"127.0.0.1:{self.gcs_port}"
+        self.address = f"127.0.0.1:{self.gcs_port}"  # Ray makes it the host's own address where it needs to
         self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for: all on loopback
             "RAY_USAGE_STATS_ENABLED": "0",
-            "PYTHONPATH": str(ROOT),
-            **environment,
+            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
         }
+        if one_host:
+            self.environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: loopback, no second node
         self.nodes: dict[str, subprocess.Popen[Any]] = {}
         try:
-            self.head = self._start(
-                "head", head_cpus, "--head", f"--port={self.gcs_port}", f"--temp-dir={self.folder}/ray",
-                "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard_port}",
-                f"--ray-client-server-port={free_port()}", *head_options,
-            )  # fmt: skip
-            self.wait_for(lambda: self.http_status(self.token) == 200, "the Jobs API")
+            self._start_head(head_cpus, head_options)
         except BaseException:
             self.close()
             raise
@@ -80,6 +76,20 @@ class LocalCluster:
     @property
     def token(self) -> str:
         return self.token_file.read_text()
+
+    def _start_head(self, cpus: int, options: tuple[str, ...]) -> None:
+        options = (
+            "--head", f"--port={self.gcs_port}", f"--temp-dir={self.folder}/ray", "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={self.dashboard_port}", f"--ray-client-server-port={free_port()}", *options,
+        )  # fmt: skip
+        for _ in range(TRIES):
+            head = self._start("head", cpus, *options)
+            while head.poll() is None:
+                if self.answers():
+                    return
+                time.sleep(0.5)
+            end(self.nodes.pop("head"))
+        raise AssertionError((self.folder / "head.log").read_text()[-3000:])
 
     def _start(self, name: str, cpus: int, *options: str) -> subprocess.Popen[Any]:
         command = [*RAY, "start", "--block", f"--num-cpus={cpus}", *options]
@@ -92,34 +102,36 @@ class LocalCluster:
         return self.nodes[name]
 
     def add_node(self, name: str, cpus: int = 1, labels: dict[str, str] | None = None) -> None:
-        """Start one more node and wait until it has joined."""
-        before = len(self.alive())
+        """Start one more node and wait until it has joined; it holds a resource of its name.
+
+        Ray gives a node 15 and 30 seconds for two of its steps, whatever the machine; a busy one needs several tries.
+        """
         options = [f"--labels={','.join(f'{k}={v}' for k, v in labels.items())}"] if labels else []
-        self._start(name, cpus, f"--address={self.address}", *options)
-        self.wait_for(lambda: len(self.alive()) > before, f"node {name}")
+        for _ in range(TRIES):
+            node = self._start(name, cpus, f"--address={self.address}", f'--resources={{"{name}": 1}}', *options)
+            while node.poll() is None:
+                if self.node_id(name) is not None:
+                    return
+                time.sleep(0.5)
+            end(self.nodes.pop(name))
+        raise AssertionError((self.folder / f"{name}.log").read_text()[-3000:])
+
+    def node_id(self, name: str) -> str | None:
+        """Ray's id of a living node that `add_node` started."""
+        return next((found for found, resources in self.alive().items() if name in resources), None)
 
     def kill_node(self, name: str) -> None:
         """Lose a node as a spot node is lost: every process at once, without a word."""
         end(self.nodes.pop(name))
 
-    def alive(self) -> list[dict[str, Any]]:
-        """What Ray says of its living nodes."""
-        found = self.python("import ray, json; ray.init(log_to_driver=False); print(json.dumps(ray.nodes()))")
-        return [node for node in json.loads(found.splitlines()[-1]) if node["Alive"]]
-
-    def python(self, code: str, *arguments: str) -> str:
-        """Run a few lines as a driver; what they print."""
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            env=self.environment | {"RAY_ADDRESS": self.address},
-            cwd=ROOT,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def alive(self) -> dict[str, dict[str, Any]]:
+        """Total resources of the living nodes by their ids, as the dashboard tells."""
+        nodes = self.get("/nodes?view=summary").json()["data"]["summary"]
+        return {
+            node["raylet"]["nodeId"]: node["raylet"].get("resourcesTotal", {})
+            for node in nodes
+            if node["raylet"]["state"] == "ALIVE"
+        }
 
     def submit(self, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """`ray job submit`, to the end of the job."""
@@ -133,15 +145,17 @@ class LocalCluster:
             check=False,
         )
 
-    def http_status(self, token: str | None, path: str = "/api/jobs/") -> int:
-        """Status of a GET with this token; 0 where nobody answers."""
-        import httpx
+    def get(self, path: str, token: str | None = None) -> httpx.Response:
+        """A GET to the dashboard, with the cluster's token or another."""
+        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        return httpx.get(self.dashboard + path, headers=headers if token != "" else {}, timeout=30, trust_env=False)
 
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    def answers(self) -> bool:
+        """Whether the Jobs API is up."""
         try:
-            return httpx.get(self.dashboard + path, headers=headers, timeout=10, trust_env=False).status_code
+            return self.get("/api/jobs/").status_code == 200
         except httpx.TransportError:
-            return 0
+            return False
 
     def wait_for(self, reached: Any, what: str) -> None:
         """Poll until `reached()`; fails after PATIENCE seconds."""
@@ -168,8 +182,8 @@ class LocalCluster:
 
 
 @contextlib.contextmanager
-def local_cluster(head_cpus: int = 0, **environment: str) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(head_cpus, **environment)
+def local_cluster(head_cpus: int = 0, one_host: bool = False) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(head_cpus, one_host)
     try:
         yield cluster
     finally:

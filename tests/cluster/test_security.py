@@ -11,14 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_cluster import RAY, ROOT, LocalCluster, local_cluster
+
+from tests.cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with local_cluster(head_cpus=1) as cluster:
+    with local_cluster(head_cpus=1, one_host=True) as cluster:
         yield cluster
 
 
@@ -38,9 +39,9 @@ def beyond_loopback(processes: list[psutil.Process]) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/api/jobs/", "/api/version", "/nodes?view=summary"])
 def test_without_the_token_the_api_answers_401(cluster: LocalCluster, path: str) -> None:
-    assert cluster.http_status(None, path) == 401
-    assert cluster.http_status("not the token", path) == 403
-    assert cluster.http_status(cluster.token, path) == 200
+    assert cluster.get(path, token="").status_code == 401
+    assert cluster.get(path, token="not the token").status_code == 403
+    assert cluster.get(path).status_code == 200
 
 
 def test_a_job_without_the_token_does_not_run(cluster: LocalCluster, tmp_path: Path) -> None:
