@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from app.credit.adaptive import Trail, adaptive
+from app.credit.change import Change
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.search import SEARCHES, Finding
 from app.credit.settings import CreditSettings
@@ -75,25 +77,19 @@ async def credit_problem(
     if not traces:
         return Credit(counts={"problems_without_wrong": 1})
     pool = ProblemRollouts(problem, traces[0].prompt_token_ids, traces, sampler)
-    start = estimate(samples if samples_are_rollouts else [])
-    search = SEARCHES[settings.search]
-
-    async def look(trace: Trace) -> tuple[list[StepValue], bool]:
-        steps = split(trace.token_ids, texts, settings.steps)
-        take = partial(_take, pool, trace, steps)
-        finding = await search(len(steps), take, settings.rollouts, start)
-        return rows(trace, steps, finding), finding.first_pit is not None
-
-    looked = await asyncio.gather(*(look(trace) for trace in traces))
+    steps = [split(trace.token_ids, texts, settings.steps) for trace in traces]
+    known = samples if samples_are_rollouts else []
+    look = _together if settings.search == "adaptive" else _one_by_one
+    findings = await look(traces, steps, known, pool, settings)
     pairs = pool.all()
     return Credit(
-        values=[row for found, _ in looked for row in found],
+        values=[row for found in zip(traces, steps, findings, strict=True) for row in rows(*found)],
         rollouts=[trace for trace, _ in pairs],
         verdicts=[verdict for _, verdict in pairs],
         counts={
             "problems": 1,
             "traces": len(traces),
-            "pits": sum(pit for _, pit in looked),
+            "pits": sum(finding.first_pit is not None for finding in findings),
             "rollouts": len(pairs),
             "truncated": sum(trace.finish_reason != "stop" for trace, _ in pairs),
             "prefixes_too_long": pool.too_long,
@@ -104,9 +100,42 @@ async def credit_problem(
     )
 
 
-async def _take(pool: ProblemRollouts, trace: Trace, steps: list[Step], step: int, k: int) -> list[Judged]:
-    """The search's callback: rollouts after step `step` of one trace."""
-    return await pool.take(tuple(trace.token_ids[: steps[step - 1].end if step else 0]), k)
+async def _one_by_one(
+    traces: list[Trace],
+    steps: list[list[Step]],
+    known: Sequence[Judged],
+    pool: ProblemRollouts,
+    settings: CreditSettings,
+) -> list[Finding]:
+    """A search of its own for each trace, side by side; they share rollouts of equal prefixes."""
+    search = SEARCHES[settings.search]
+
+    async def take(trace: Trace, mine: list[Step], step: int, k: int) -> list[Judged]:
+        return await pool.take(tuple(trace.token_ids[: mine[step - 1].end if step else 0]), k)
+
+    searches = (
+        search(len(mine), partial(take, trace, mine), settings.rollouts, estimate(known))
+        for trace, mine in zip(traces, steps, strict=True)
+    )
+    return list(await asyncio.gather(*searches))
+
+
+async def _together(
+    traces: list[Trace],
+    steps: list[list[Step]],
+    known: Sequence[Judged],
+    pool: ProblemRollouts,
+    settings: CreditSettings,
+) -> list[Finding]:
+    """One adaptive search for all traces, which learns from all that was sampled of the problem."""
+    known = known or await pool.take((), settings.rollouts)
+    start = estimate(known)
+    value = (start.correct + 0.5) / (start.judged + 1)
+    trails = [
+        Trail(trace.id, tuple(trace.token_ids), [0, *(step.end for step in mine)], Change(len(mine), value))
+        for trace, mine in zip(traces, steps, strict=True)
+    ]
+    return await adaptive(trails, known, pool.take, settings.confidence, settings.rollouts)
 
 
 def rows(trace: Trace, steps: Sequence[Step], finding: Finding) -> list[StepValue]:

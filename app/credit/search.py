@@ -23,6 +23,7 @@ class Finding:
 
     values: dict[int, Estimate]
     first_pit: int | None
+    confidence: float | None = None  # posterior probability of the most likely pit, where the search keeps one
 
 
 async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:

@@ -57,7 +57,8 @@ class Student(Engine):
         for event in story.events[len(done) :]:
             result = event.apply(total)
             if rng.random() < self.slip:
-                result = max(1, result - 1 if result > 90 else result + 1)
+                result += 1
+            result = min(99, max(1, result))  # the world has no other numbers
             lines.append(f"{total} {event.op} {event.amount} = {result}")
             total = result
         return "\n".join([*lines, f"#### {total}"])

@@ -83,13 +83,14 @@ def test_traces_with_the_same_beginning_share_rollouts() -> None:
     assert [row.q for row in credit.values if row.step == 1] == [1.0, 1.0]
 
 
-def test_the_answer_does_not_depend_on_order_or_company() -> None:
+@pytest.mark.parametrize("search", ["exhaustive", "binary"])
+def test_the_answer_does_not_depend_on_order_or_company(search: str) -> None:
     samples = [wrong(5, 0), wrong(4, 1), wrong(7, 2), right(3)]
     engine = [0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
-    together, turned = run(samples, Bernoulli(engine)), run(samples[::-1], Bernoulli(engine))
+    together, turned = (run(given, Bernoulli(engine), search=search) for given in (samples, samples[::-1]))
     assert together == turned
-    alone = run([samples[1], right(3)], Bernoulli(engine), shared=False)
-    assert {r.id for r in alone.rollouts if r.prefix_tokens} <= {r.id for r in together.rollouts}
+    alone = run([samples[1], right(3)], Bernoulli(engine), search=search)
+    assert {r.id for r in alone.rollouts} <= {r.id for r in together.rollouts}
 
 
 def test_another_seed_draws_other_rollouts() -> None:
@@ -100,7 +101,7 @@ def test_another_seed_draws_other_rollouts() -> None:
 
 def test_different_conditions_roll_out_the_start_too() -> None:
     engine = Bernoulli([1, 1, 0])
-    credit = run([wrong(3), right(1)], engine, shared=False)
+    credit = run([wrong(3), right(1)], engine, shared=False, rollouts=4)
     assert credit.values[0].judged == 4 and ids(PROMPT, end=False) in [r.prompt_token_ids for r in credit.rollouts]
 
 

@@ -1,0 +1,141 @@
+"""Adaptive search: rollouts go where they tell most a token about where the trace went wrong, until that is sure enough.
+
+All traces of a problem are searched in rounds of one rollout each. Between rounds every trace learns from everything sampled of the problem so far:
+a plain sample, or a rollout of another prefix or trace, that repeats a trace's first j steps token by token is a rollout
+after step j. (Given that it came by there, how it goes on is the policy's draw from there.) So the result
+depends on the problem alone, not on the time at which answers come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from app.credit.change import Change
+from app.credit.search import Finding
+from app.credit.values import FAILED, Estimate, counts
+from app.records import Trace, Verdict
+
+Judged = tuple[Trace, Verdict]
+Take = Callable[[tuple[int, ...], int], Awaitable[list[Judged]]]  # the first k rollouts from a prefix
+PIT = 0.5  # a change point at least this probable is called the first pit, also where the budget ends before `confidence`
+
+
+@dataclass
+class Trail:
+    """One wrong trace under search.
+
+    Args:
+        name: its id.
+        tokens: what the policy wrote.
+        bounds: where steps end in it: 0, the end of step 1, ..., the end of the last step.
+        change: the belief over its pit.
+    """
+
+    name: str
+    tokens: tuple[int, ...]
+    bounds: list[int]
+    change: Change
+    passed: list[Estimate] = field(init=False)  # rollouts that came by each bound but the last
+    spent: int = 0  # rollouts drawn for this trace
+    closed: set[int] = field(default_factory=set)  # steps that cannot be rolled out
+
+    def __post_init__(self) -> None:
+        self.passed = [Estimate() for _ in self.bounds[:-1]]
+
+    @property
+    def steps(self) -> int:
+        return len(self.bounds) - 1
+
+    def learn(self, name: str, start: int, tokens: Sequence[int], correct: bool) -> None:
+        """What a solution tells: it was drawn from its token `start` on, and ended right or not.
+
+        Of itself a trace tells only the problem's value: it is looked at because it went wrong.
+        """
+        shared = common(self.tokens, tokens) if name != self.name else 0
+        seen = Estimate(int(correct), 1)
+        by = [step for step, bound in enumerate(self.bounds[:-1]) if start <= bound <= shared]
+        for step in by:
+            self.passed[step] += seen
+        if by:
+            self.change.add(by[0], by[-1], correct)
+
+    def next_step(self, confidence: float, budget: int) -> int | None:
+        """The step after which a rollout tells most a token; None where the search is over."""
+        posterior = self.change.posterior()
+        open_steps = [step for step in range(1, self.steps) if step not in self.closed]
+        if max(posterior) >= confidence or self.spent >= budget * (self.steps - 1) or not open_steps:
+            return None
+        return max(open_steps, key=lambda step: self.change.gain(step, posterior) / (self.left(step) + 1))
+
+    def left(self, step: int) -> int:
+        """Tokens of the trace after a step: about what a rollout from there will cost."""
+        return self.bounds[-1] - self.bounds[step]
+
+    def finding(self) -> Finding:
+        posterior = self.change.posterior()
+        best = max(range(self.steps), key=lambda i: posterior[i])
+        values = {step: value for step, value in enumerate(self.passed) if value.judged}
+        values[self.steps] = FAILED
+        return Finding(values, best + 1 if posterior[best] >= PIT else None, posterior[best])
+
+
+async def adaptive(
+    trails: Sequence[Trail], known: Iterable[Judged], take: Take, confidence: float, budget: int
+) -> list[Finding]:
+    """Search the wrong traces of one problem.
+
+    Args:
+        trails: the traces.
+        known: samples there are already, drawn as rollouts are, the trails' own traces among them.
+        take: the callback above; asking again is free.
+        confidence: posterior probability of one step at which a trace's search stops.
+        budget: most rollouts drawn for one trace, times its number of steps but the last.
+
+    Returns:
+        A finding a trail; its values count every rollout that came by a prefix.
+    """
+    told: set[str] = set()
+    _tell(trails, known, told)
+    taken: dict[tuple[int, ...], int] = {}
+    while True:
+        wanted: dict[tuple[int, ...], list[tuple[Trail, int]]] = {}
+        for trail in trails:
+            step = trail.next_step(confidence, budget)
+            if step is not None:
+                wanted.setdefault(trail.tokens[: trail.bounds[step]], []).append((trail, step))
+        if not wanted:
+            return [trail.finding() for trail in trails]
+        drawn = await asyncio.gather(*(take(prefix, taken.get(prefix, 0) + 1) for prefix in wanted))
+        for (prefix, asked), rollouts in zip(wanted.items(), drawn, strict=True):
+            fresh = len(rollouts) - taken.get(prefix, 0)
+            taken[prefix] = len(rollouts)
+            for trail, step in asked:
+                trail.spent += fresh
+                if not fresh:
+                    trail.closed.add(step)
+            _tell(trails, rollouts, told)
+
+
+def _tell(trails: Sequence[Trail], rollouts: Iterable[Judged], told: set[str]) -> None:
+    """Let every trail learn from each rollout that says anything, once."""
+    for trace, verdict in rollouts:
+        if trace.id in told or not counts(trace, verdict):
+            continue
+        told.add(trace.id)
+        whole = _solution(trace)
+        for trail in trails:
+            trail.learn(trace.id, trace.prefix_tokens, whole, verdict.correct)
+
+
+def _solution(trace: Trace) -> list[int]:
+    """All tokens after the problem's own prompt."""
+    if not trace.prefix_tokens:
+        return trace.token_ids
+    return trace.prompt_token_ids[-trace.prefix_tokens :] + trace.token_ids
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
