@@ -8,8 +8,8 @@ from math import comb, factorial, gcd, isqrt, lcm
 from app.verification.limits import MAX_BITS, MAX_FACTORIAL, Undefined
 from app.verification.tree import Node
 
-# A value is a sum of coefficient * sqrt(radicand) * pi^power * i^imaginary: a map of (radicand, power, imaginary) to coefficients,
-# without zero coefficients. Radicands are square-free integers above 0, so that the map is unique.
+# A value is a sum of coefficient * sqrt(radicand) * pi^power * i^imaginary: a map of (radicand, power, imaginary) to
+# coefficients, without zero coefficients. Radicands are square-free integers above 0, so that the map is unique.
 Term = tuple[int, int, int]
 Exact = dict[Term, Fraction]
 
@@ -31,7 +31,7 @@ def as_rational(value: Exact) -> Fraction | None:
 
 
 def exact(node: Node) -> Exact | None:
-    """The exact value, or None where the expression is of another form or too large. Raises Undefined for 1/0 and its like."""
+    """The exact value, or None where the form is another or it is too large. Raises Undefined for 1/0 and its like."""
     kind = node.kind
     if kind == "num":
         return {UNIT: node.value.value} if node.value.value else {}

@@ -1,7 +1,7 @@
 """Where in a trace the final answer stands, and on what evidence.
 
-Evidence is ranked. Explicit marks (`\\boxed{}`, `<answer>` tags, `#### x`) and anchored phrases ("the answer is") outrank a
-bold result, a last formula and a last number; among marks the last one wins, since models correct themselves.
+Evidence is ranked. Explicit marks (`\\boxed{}`, `<answer>` tags, `#### x`) and anchored phrases ("the answer is") outrank
+a bold result, a last formula and a last number; among marks the last one wins, since models correct themselves.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _mark(body: str) -> Extraction | Missing | None:
 
 def _last_box(body: str) -> Extraction | Missing | None:
     """The last non-empty box; boxes joined by "and", "or" or a comma are one answer with several members."""
-    starts = [m for m in _BOX.finditer(body)][-8:] if "box" in body else []
+    starts = list(_BOX.finditer(body))[-8:] if "box" in body else []
     group: list[Extraction] = []
     for match in reversed(starts):
         box = _box(body, match)
@@ -189,7 +189,7 @@ def _box(body: str, match: re.Match[str]) -> Extraction | Missing:
 
 
 def _last_tag(body: str) -> Extraction | Missing | None:
-    opened = [m for m in _TAG.finditer(body)]
+    opened = list(_TAG.finditer(body))
     if not opened:
         return None
     start = opened[-1].end()
@@ -272,7 +272,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 
 
 def _last_lines(tail: str) -> Iterator[tuple[str, str]]:
-    """Formulas and numbers from the end of the text upwards, a line at a time: the last line that has either decides."""
+    """Formulas and numbers from the end upwards: the last line that has either decides."""
     for line in reversed(tail[-4_000:].split("\n")):
         formula, number = last_formula(line), last_number(line)
         if formula is not None and (number is None or formula[1] >= number[1]):

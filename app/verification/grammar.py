@@ -306,12 +306,37 @@ class ExpressionParser:
     def symbol(self) -> Node:
         """A letter, its subscript and primes; e and i are the constants."""
         name = self.next().value
+        if name in ("C", "A") and (chosen := self.selection(name)) is not None:
+            return chosen
         if self.on("_"):
             self.next()
             name = f"{name}_{self.subscript()}"
         while self.take("'"):
             name += "'"
         return {"e": E, "i": I}.get(name) or sym(name)
+
+    def selection(self, name: str) -> Node | None:
+        """`C_5^2` and `A_5^2`: combinations and arrangements, where both are numbers and the upper is no larger."""
+        values = []
+        at = self.at
+        for mark in ("_", "^"):
+            if self.tokens[at].value != mark:
+                return None
+            at += 1
+            braces = self.tokens[at].value == "{"
+            token = self.tokens[at + braces] if at + braces < len(self.tokens) else self.tokens[-1]
+            if token.kind != "num" or not token.value.isdigit() or len(token.value) > 3:
+                return None
+            values.append(int(token.value))
+            at += 3 if braces else 1
+            if at >= len(self.tokens):
+                return None
+        n, k = values
+        if k > n:
+            return None
+        self.at = at
+        ways = func("binom", num(n), num(k))
+        return ways if name == "C" else mul(ways, func("factorial", num(k)))
 
     def subscript(self) -> str:
         if not self.take("{"):
@@ -398,7 +423,7 @@ class ExpressionParser:
 
     def function_arguments(self) -> tuple[Node, ...]:
         """Arguments in brackets, or an implicit product: `\\sin 2x`, `\\ln|x|`."""
-        if self.on("(", "[", "{"):
+        if self.on("(", "[", "{", "\\{"):
             inner = self.group()
             return inner.args if inner.kind == "seq" else (inner,)
         sign = self.take("-")

@@ -6,12 +6,12 @@ import re
 from typing import NamedTuple
 
 from app.verification.limits import MAX_TOKENS, TooLarge, Unreadable
-from app.verification.units import LETTERS, PLAIN_LETTERS
+from app.verification.units import COUNT_WORDS, LETTERS, PLAIN_LETTERS
 from app.verification.words import FUNCTIONS, GREEK, classify
 
 
 class Token(NamedTuple):
-    """kind: num, sym, const, fn, unit, noun, times, power, cmd, op, currency, end. `gap`: white space stood before it."""
+    """kind: num, sym, const, fn, unit, noun, times, power, cmd, op, currency, end. `gap`: white space before it."""
 
     kind: str
     value: str
@@ -21,7 +21,8 @@ class Token(NamedTuple):
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+)
-    | (?P<repeat>(?P<rw>\d*)\.(?P<rf>\d*)\\overline\s*\{?(?P<rr>\d+)\}?)
+    | (?P<repeat>(?P<rw>\d*)\.(?P<rf>\d*)\\(?:overline|dot|bar)\s*\{?(?P<rr>\d+)\}?)
+    | (?P<ellipsis>(?P<dw>\d*)\.(?P<df>\d{0,20}?)(?P<dr>\d{1,6}?)(?P=dr){2,}(?:\.\.\.|\s?\\[lc]?dots))
     | (?P<num>(?:
         (?P<euro>\d{1,3}(?:\.\d{3})+,\d+(?![\d,]) | \d{1,3}(?:\.\d{3}){2,}(?![\d.,]))
         | (?P<grouped>(?:\d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3})(?![\d,]))(?:\.\d+)?
@@ -35,6 +36,10 @@ _TOKEN = re.compile(
     | (?P<op>\*\*|<=|>=|!=|==|=>|->|=<|[-+*/^_=<>()\[\]{}|!%,;:'&$"?])
     """,
     re.VERBOSE,
+)
+_TENS = re.compile(
+    r"(twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[- ](one|two|three|four|five|six|seven|eight|nine)\b",
+    re.IGNORECASE,
 )
 _UNGROUPED = re.compile(r"\d+(?:\.\d+)?")
 _BRACED = re.compile(r"\s*\{([^{}]*)\}")
@@ -219,6 +224,11 @@ class _Lexer:
                 at = self.number(match, text, gap)
             elif match["repeat"] is not None:
                 self.push("num", f"{match['rw'] or 0}.{match['rf']}({match['rr']})", gap)
+            elif match["ellipsis"] is not None:
+                self.push("num", f"{match['dw'] or 0}.{match['df']}({match['dr']})", gap)
+            elif (tens := _TENS.match(text, match.start())) is not None:
+                self.push("num", str(COUNT_WORDS[tens[1].lower()] + COUNT_WORDS[tens[2].lower()]), gap)
+                at = tens.end()
             elif match[0] == "in" and text[at:].lstrip()[:1] in ("(", "[", "{", "\\"):
                 self.push("op", "in", gap)
             elif match["word"] is not None:

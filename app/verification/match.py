@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 from app.verification.canonical import as_rational, exact
 from app.verification.limits import TooCostly, Undefined
@@ -45,6 +46,8 @@ class Matcher:
         """The answer without conditions on its symbols; an integer parameter gets one name whatever it was called."""
         if node.kind == "mul" and len(node.args) == 2 and node.args[0].kind == "sym" and node.args[1].kind == "seq":
             return node.args[1]  # a named point, P(1, 2)
+        if node.kind == "pow" and node.args[0].kind == "seq" and node.args[1] == sym("T"):
+            return seq(node.args[0].args, "()")  # a row written to be turned into a column
         if node.kind != "seq" or node.value not in ("", "or", "where"):
             return node
         kept = [a for a in node.args if not _declares(a)]
@@ -53,6 +56,8 @@ class Matcher:
             return compound
         if node.value == "where" and kept:
             kept = kept[:1] if not looks_like_set(kept[0]) and not _all_named(kept) else kept
+        if kept and kept[0].kind != "rel" and not looks_like_set(kept[0]) and all(_restricts(a) for a in kept[1:]):
+            kept = kept[:1]
         parameters = sorted({name for a in node.args if _declares(a) for name in symbols(a.args[0])} - {"x", "y", "z"})
         body = kept[0] if len(kept) == 1 else Node("seq", tuple(kept), "" if node.value == "where" else node.value)
         if not kept:
@@ -194,7 +199,7 @@ class Matcher:
             if right in tuples:
                 pair = len(reference.args) == 2 and {left, right} == {"()", "[]"}
                 return None if pair else True
-            return True if right == "" else None
+            return True if right == "" and not (left == "[]" and len(reference.args) == 2) else None
         if left in _LISTS:
             if right in _LISTS:
                 return _dots(reference) or _dots(answer)
@@ -357,7 +362,7 @@ def _compound(nodes: list[Node]) -> Node | None:
     if len(known) < len(parts) or len({p.dimensions for p in known}) > 1:
         return None
     scales = [p.scale for p in known]
-    return add(*nodes) if all(a > b for a, b in zip(scales, scales[1:], strict=False)) else None
+    return add(*nodes) if all(a > b for a, b in pairwise(scales)) else None
 
 
 def expand_signs(node: Node) -> Node:
@@ -386,6 +391,11 @@ def _declares(node: Node) -> bool:
     if node.kind == "rel" and node.value == ("in",) and node.args[1].kind == "space":
         return True
     return node.kind == "mul" and any(n.kind == "noun" and n.value in ("integer", "integers") for n in node.args)
+
+
+def _restricts(node: Node) -> bool:
+    """`x \\ne 1` after an expression: where it holds, not another member."""
+    return node.kind == "rel" and all(op in ("<", ">", "<=", ">=", "!=") for op in node.value)
 
 
 def _all_named(nodes: list[Node]) -> bool:

@@ -139,6 +139,8 @@ _SPACING = re.compile(
 _SPACE = re.compile(r"\\(?:,|;|:|>| |\n|q?quad(?![A-Za-z])|enspace(?![A-Za-z])|thinspace(?![A-Za-z]))|~|&nbsp;")
 _GROUP_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|,\\,|\{\\,\})\s*(?=\d{3}(?!\d))")
 _APOSTROPHE = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
+_ALL_REALS = re.compile(r"(?:\\text\s*\{\s*)?\ball (?:the )?real(?:s\b|\s+numbers?)(?:\s*\})?", re.IGNORECASE)
+_DECLARED = re.compile(r"\(\s*([a-z](?:,\s*[a-z])?\s*\\in\s*(?:\\mathbb\s*)?\{?\s*[ZNR]\b[^()]{0,8})\)\s*$")
 _FILLER = re.compile(
     r"^(?:(?:the|my|our)?\s*(?:final|correct)?\s*answers?\s*(?:is|are|:|=)+|(?:approximately|about|around|roughly|exactly|only|just|"
     r"therefore|thus|hence|so|is|are)(?=[\s$\\\d-])|\\approx|\\therefore|\\implies|\\Rightarrow|=|\\sim|:)\s*",
@@ -186,6 +188,8 @@ def normalise(text: str) -> str:
         text = text.replace("\\\\", " \\newline ")
         text = _SPACE.sub(" ", _SPACING.sub("", text))
         text = unwrap(text.strip())
+    text = _ALL_REALS.sub(r"\\mathbb{R}", text)
+    text = _DECLARED.sub(r", \1", text)
     before = None
     while before != text:
         before = text

@@ -102,6 +102,12 @@ class AnswerParser(CommandParser):
                 operators.append(_RELATIONS[token.value])
             self.take("=")  # as in "<=" written apart
             operands.append(self.sets())
+            if (
+                operators[-1] in ("in", "notin")
+                and operands[-1].kind == "sym"
+                and operands[-1].value in ("R", "Z", "N", "Q")
+            ):
+                operands[-1] = Node("space", (), operands[-1].value)
         if self.take("to"):
             return self.ratio(operands, operators)
         return Node("rel", tuple(operands), tuple(operators)) if operators else operands[0]

@@ -196,8 +196,8 @@ class Evaluator:
         return base**exponent
 
     def _function(self, name: str, args: list[Any]) -> Any:
-        ctx, x = self.ctx, args[0] if args else None
-        if x is not None and ctx.mag(x) > 2000:
+        ctx, x = self.ctx, args[0]
+        if ctx.mag(x) > 2000:
             raise TooCostly(f"{name} of a huge number")
         if name == "root":
             return self._root(x, args[1])

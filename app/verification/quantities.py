@@ -15,7 +15,7 @@ Dimensions = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """`number` as written, in a unit of `scale` base units of `dimensions`; `nouns` are words that are no known unit."""
+    """`number` as written, in `scale` base units of `dimensions`; `nouns` are words that are no known unit."""
 
     number: Node
     dimensions: Dimensions = ()

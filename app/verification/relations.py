@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from app.verification.canonical import exact
 from app.verification.limits import TooCostly, Undefined, Unreadable
 from app.verification.probe import (
     PRIMES,
@@ -217,7 +217,7 @@ def _cleared(node: Node) -> Node:
     return Node("mul", (node, *sorted(denominators, key=repr)))
 
 
-def _ratios(f: Node, g: Node, names: list[str]) -> list[object]:
+def _ratios(f: Node, g: Node, names: list[str]) -> list[Any]:
     digits = digits_for(f, g)
     ratios = []
     for salt in range(12):
@@ -237,7 +237,4 @@ def _ratios(f: Node, g: Node, names: list[str]) -> list[object]:
 
 def _ratio_sign(f: Node, g: Node, names: list[str]) -> int:
     ratios = _ratios(f, g, names)
-    return 0 if not ratios else (1 if ratios[0].real > 0 else -1)  # type: ignore[attr-defined]
-
-
-__all__ = ["FalseChain", "Named", "exact", "is_label", "named", "same_equation"]
+    return 0 if not ratios else (1 if ratios[0].real > 0 else -1)

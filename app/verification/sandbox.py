@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ START_DEADLINE = 120.0  # seconds to import sympy on a busy machine
 MEMORY = 96 * 2**20  # bytes a worker may map beyond what importing sympy takes (about 80 MiB resident)
 REQUESTS = 200  # before a worker is replaced
 _ROOT = str(Path(__file__).resolve().parents[2])
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from app.verification.worker import main; main(float(sys.argv[2]), int(sys.argv[3]))"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from app.verification.worker import main; "
+    "main(float(sys.argv[2]), int(sys.argv[3]))"
+)
 
 
 class SandboxTimeout(RuntimeError):
@@ -116,10 +120,8 @@ class Sandbox:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):  # bytes the dead worker never read
                     pipe.close()
-                except BrokenPipeError:
-                    pass  # bytes the dead worker never read
 
     def close(self) -> None:
         """End the worker; a later call starts a new one."""

@@ -43,7 +43,9 @@ def looks_like_set(node: Node) -> bool:
             return True
         if node.value in ("()", "[]"):
             return len(node.args) == 2 and any(_infinite(a) for a in node.args)
-        return node.value in ("", "or", "where") and bool(node.args) and any(looks_like_set(a) for a in node.args)
+        if node.value not in ("", "or", "where") or not all(a.kind == "rel" or looks_like_set(a) for a in node.args):
+            return False
+        return any(looks_like_set(a) for a in node.args)
     return node.kind == "rel" and any(op in ("<", ">", "<=", ">=", "!=", "in", "notin") for op in node.value)
 
 

@@ -21,7 +21,7 @@ _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "inf": sympy.oo}
 
 
 def to_sympy(tree: list[Any]) -> Any:
-    """The sympy expression of a tree as sandbox.py sends it: [kind, args, value]. Raises Undefined for other kinds."""
+    """The sympy expression of a tree, [kind, args, value], as sandbox.py sends it. Raises Undefined for other kinds."""
     kind, children, value = tree
     if kind == "num":
         return sympy.Rational(value[0], value[1])

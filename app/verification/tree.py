@@ -3,7 +3,7 @@
 Kinds of expression:
     num (value: Number), sym (value: name), const (value: pi, e, i, inf), add, mul (both of any arity), neg, inv (1/x),
     pow (base, exponent), func (value: name), pm (value: "+-" or "-+"), pct, unit (value: name), noun (value: word),
-    call (value: name; a function applied, on the left of a definition), big (value: sum, prod, int, lim; see grammar.py)
+    call (value: name and argument, on the left of a definition), big (value: sum, prod, int, lim; see commands.py)
 Kinds of answer:
     seq (value: its brackets, as "()", "[)", "{}", "<>", "" for a bare list, "or" for alternatives), rel (value: its
     operators), union, inter, minus (sets), build (head, condition), matrix of row, ratio, base (value: digits, base),
@@ -78,7 +78,7 @@ def seq(items: tuple[Node, ...] | list[Node], brackets: str) -> Node:
 
 
 ONE = num(1)
-PI, E, I, INF = const("pi"), const("e"), const("i"), const("inf")
+PI, E, I, INF = const("pi"), const("e"), const("i"), const("inf")  # noqa: E741 (the imaginary unit)
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -141,7 +141,7 @@ def _symbolic(reference: Node, answer: Node, tally: Tally) -> bool:
 
 
 def same_function(reference: Node, answer: Node, tally: Tally) -> bool:
-    """Whether two expressions agree at points: modulo primes where both are rational functions, else at high precision."""
+    """Whether two expressions agree at points: modulo primes for rational functions, else at high precision."""
     names = symbols(reference) | symbols(answer)
     if len(names) > MAX_SYMBOLS:
         raise TooCostly(f"more than {MAX_SYMBOLS} symbols")
@@ -192,6 +192,9 @@ def _same_numeric(reference: Node, answer: Node, names: list[str]) -> bool:
             same = _close(evaluator, wanted, evaluator.value(answer))
         except Undefined:
             same = False
+        except TooCostly as error:
+            failure = error
+            continue
         if is_real and not same:
             return False
         real += is_real

@@ -113,7 +113,7 @@ def same_time(reference: tuple[int, str | None], answer: tuple[int, str | None])
 
 
 def same_words(reference: str, answer: str) -> bool:
-    """Equal words after folding; "Yes, because ..." is yes; a sentence that ends with the reference and negates nothing."""
+    """Equal words after folding; "Yes, because ..." is yes; a sentence that ends with the reference, not negated."""
     left, right = folded(reference), folded(answer)
     if not left:
         return False
@@ -131,6 +131,11 @@ def same_words(reference: str, answer: str) -> bool:
     ):
         return _NEGATION.search(right) is None or _NEGATION.search(left) is not None
     return False
+
+
+def says_none(text: str) -> bool:
+    """Whether the words say that there is no solution, which is the empty set."""
+    return folded(text) in _NONE and _kind(folded(text)) == "none"
 
 
 def _kind(words: str) -> str:

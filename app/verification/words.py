@@ -1,4 +1,4 @@
-"""What a plain word means inside an answer: a function, a connective, a unit, a count, a product of letters, or a noun."""
+"""What a plain word means inside an answer: a function, connective, unit, count, product of letters, or noun."""
 
 from __future__ import annotations
 
