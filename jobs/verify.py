@@ -73,7 +73,8 @@ def check(table: pa.Table, options: argparse.Namespace) -> None:
         name = getattr(options, flag)
         if name is not None and name not in table.column_names:
             raise SystemExit(
-                f"{options.traces}: no column {name!r} (--{flag.replace('_', '-')}); it has {', '.join(table.column_names)}"
+                f"{options.traces}: no column {name!r} (--{flag.replace('_', '-')}); "
+                f"it has {', '.join(table.column_names)}"
             )
     if options.out.suffix not in (".jsonl", ".parquet"):
         raise SystemExit(f"--out {options.out}: name a .jsonl or .parquet file")

@@ -49,9 +49,9 @@ def unwrap(text: str) -> str:
         text = text.strip().rstrip(".").strip() if not text.rstrip().endswith("..") else text.strip()
         for opening, closing in _WRAPPERS:
             inner = text[len(opening) : len(text) - len(closing)]
-            if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
-                if opening not in inner or opening == "\\(":
-                    text = inner
+            wrapped = len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing)
+            if wrapped and (opening not in inner or opening == "\\("):
+                text = inner
     return text
 
 
@@ -124,9 +124,10 @@ def last_number(line: str) -> tuple[str, int] | None:
         line = _CALCULATOR.sub("", line)
     last = None
     for match in _NUMBER.finditer(line):
-        if any(c.isdigit() for c in match[0]) and not _ORDINAL.match(line, match.end()):
-            if last is None or not _result(line, last, match):
-                last = match
+        if not any(c.isdigit() for c in match[0]) or _ORDINAL.match(line, match.end()):
+            continue
+        if last is None or not _result(line, last, match):
+            last = match
     if last is None:
         return None
     before = line[: last.start()]

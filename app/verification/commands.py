@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.verification.grammar import ExpressionParser
+from app.verification.atoms import AtomParser
 from app.verification.limits import Unreadable
 from app.verification.tree import I, Node, add, func, inv, mul, neg, replace, sym
 
@@ -25,7 +25,7 @@ _MATRICES = frozenset(
 )
 
 
-class CommandParser(ExpressionParser):
+class CommandParser(AtomParser):
     """Expressions with LaTeX commands. A subclass supplies `group`, what brackets may hold."""
 
     def command(self, name: str) -> Node:

@@ -1,7 +1,7 @@
 """Where in a trace the final answer stands, and on what evidence.
 
-Evidence is ranked. Explicit marks (`\\boxed{}`, `<answer>` tags, `#### x`) and anchored phrases ("the answer is") outrank
-a bold result, a last formula and a last number; among marks the last one wins, since models correct themselves.
+Evidence is ranked. Explicit marks (`\\boxed{}`, `<answer>` tags, `#### x`) and anchored phrases ("the answer is")
+outrank a bold result, a last formula and a last number; among marks the last one wins, since models correct themselves.
 """
 
 from __future__ import annotations
@@ -34,19 +34,23 @@ _HASH = re.compile(r"####[ \t]*(?!#)([^\n]*)")
 _HEADING = re.compile(r"\s*(?:\*\*)?(?:step\b|\d+[.)]\s+[A-Za-z]|[A-Za-z]{3,}[^=\d]*:?\s*$)", re.IGNORECASE)
 _PHRASE = re.compile(
     r"answers?(?:\s+(?:to|for|of|in|that|we|here)\b[^.:\n=?]{0,100}?|\s+therefore|\s+thus|\s+choice)?\**\s*"
-    r"(?:(?:is|are|was|equals|should be|would be|must be|will be|comes? (?:out )?to(?: be)?)\b(?:\s+(?:therefore|thus|now|then|simply|just|"
-    r"clearly|approximately|about|equal to|given by|as follows|exactly|indeed|option|choice))*\s*[,:]?|[:\uff1a=]|=>|->|\n)\s*\**"
+    r"(?:(?:is|are|was|equals|should be|would be|must be|will be|comes? (?:out )?to(?: be)?)\b"
+    r"(?:\s+(?:therefore|thus|now|then|simply|just|"
+    r"clearly|approximately|about|equal to|given by|as follows|exactly|indeed|option|choice))*"
+    r"\s*[,:]?|[:\uff1a=]|=>|->|\n)\s*\**"
     r"|\u7b54\u6848(?:\u662f|\u4e3a|[:\uff1a])+\s*",
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|sorry|oops|hold on|scratch that|mistake|let me (?:re|double|correct|fix)\w*|i made an? error|"
+    r"\b(?:wait|actually|correction|sorry|oops|hold on|scratch that|mistake|let me (?:re|double|correct|fix)\w*|"
+    r"i made an? error|"
     r"on second thought|rather)\b|\bno,",
     re.IGNORECASE,
 )
 _REVISED = re.compile(r"(?:should be|must be|it is|it's|is actually|to be|is|get|make it|answer:|=)\s+", re.IGNORECASE)
 _HEDGE = re.compile(
-    r"[\s$*)\].}\\]{0,6},?\s*\(?(?:or|alternatively,?)\s+(?:else\s+)?(?:maybe|perhaps|possibly|could be|it could be|it might be|"
+    r"[\s$*)\].}\\]{0,6},?\s*\(?(?:or|alternatively,?)\s+(?:else\s+)?(?:maybe|perhaps|possibly|could be|"
+    r"it could be|it might be|"
     r"equivalently|is it|the answer (?:is|could be|might be))?,?\s*(?=[-$\\\d(*])",
     re.IGNORECASE,
 )

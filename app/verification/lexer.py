@@ -317,10 +317,9 @@ class _Lexer:
     def text(self, name: str, braced: re.Match[str], gap: bool) -> int:
         """`\\text{...}`: words, units or connectives. `\\overline{AB}`: one name."""
         content = braced[1]
-        if name in _NAMES:
-            if name != "underline" and content.strip():
-                self.push("sym", re.sub(r"[\s\\]", "", content), gap)
-                return braced.end()
+        if name in _NAMES and name != "underline" and content.strip():
+            self.push("sym", re.sub(r"[\s\\]", "", content), gap)
+            return braced.end()
         before = len(self.tokens)
         upright = name in (
             "mathrm",

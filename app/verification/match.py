@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
 
 from app.verification.canonical import as_rational, exact
-from app.verification.limits import TooCostly, Undefined
+from app.verification.limits import TooCostly
+from app.verification.members import (
+    added_up,
+    all_named,
+    alternatives,
+    as_equation,
+    as_written,
+    declares,
+    distinct,
+    dots,
+    exact_rational,
+    expand_signs,
+    is_infinite,
+    keyed,
+    quotient,
+    restricts,
+    rows,
+    set_variable,
+    unknowns,
+    unlabelled,
+)
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
 from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
-from app.verification.tree import INF, Node, add, neg, num, replace, seq, sym, symbols, walk
+from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
 
 _LISTS = frozenset({"", "or", "{}"})
 _MAX_LOOSE = 24  # members compared pair by pair, after those with exact values are matched
-_MAX_SIGNS = 4  # plus-minus signs expanded
 
 
 class Matcher:
@@ -26,7 +44,7 @@ class Matcher:
         self.question = question
 
     def same(self, reference: Node, answer: Node) -> bool:
-        """Whether the answer is the reference. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
+        """Whether they are the same. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
         reference, answer = self.settled(reference), self.settled(answer)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
@@ -50,15 +68,15 @@ class Matcher:
             return seq(node.args[0].args, "()")  # a row written to be turned into a column
         if node.kind != "seq" or node.value not in ("", "or", "where"):
             return node
-        kept = [a for a in node.args if not _declares(a)]
-        compound = _compound(kept)
+        kept = [a for a in node.args if not declares(a)]
+        compound = added_up(kept)
         if compound is not None:
             return compound
         if node.value == "where" and kept:
-            kept = kept[:1] if not looks_like_set(kept[0]) and not _all_named(kept) else kept
-        if kept and kept[0].kind != "rel" and not looks_like_set(kept[0]) and all(_restricts(a) for a in kept[1:]):
+            kept = kept[:1] if not looks_like_set(kept[0]) and not all_named(kept) else kept
+        if kept and kept[0].kind != "rel" and not looks_like_set(kept[0]) and all(restricts(a) for a in kept[1:]):
             kept = kept[:1]
-        parameters = sorted({name for a in node.args if _declares(a) for name in symbols(a.args[0])} - {"x", "y", "z"})
+        parameters = sorted({name for a in node.args if declares(a) for name in symbols(a.args[0])} - {"x", "y", "z"})
         body = kept[0] if len(kept) == 1 else Node("seq", tuple(kept), "" if node.value == "where" else node.value)
         if not kept:
             return node
@@ -80,20 +98,20 @@ class Matcher:
 
     # sets -------------------------------------------------------------------------------------------------------------
     def same_sets(self, reference: Node, answer: Node) -> bool:
-        left, right = to_set(_unlabelled(reference)), to_set(_unlabelled(answer))
+        left, right = to_set(unlabelled(reference)), to_set(unlabelled(answer))
         if left is not None and right is not None:
-            names = _set_variable(reference), _set_variable(answer)
+            names = set_variable(reference), set_variable(answer)
             if all(names) and names[0] != names[1]:
                 return False
             self.tally.used("numeric")
             return same_set(left, right)
         if left is not None or right is not None:
             return self.same_listed_set(reference, answer)
-        return self.same_structure(_unlabelled(reference), _unlabelled(answer))
+        return self.same_structure(unlabelled(reference), unlabelled(answer))
 
     def same_listed_set(self, reference: Node, answer: Node) -> bool:
         """`{x | ...}` against a listed set is left to lists; an interval against a value is different."""
-        left, right = _unlabelled(reference), _unlabelled(answer)
+        left, right = unlabelled(reference), unlabelled(answer)
         if (
             left.kind == "seq"
             and right.kind == "seq"
@@ -144,7 +162,7 @@ class Matcher:
     def same_bodies(self, reference: Node, answer: Node) -> bool:
         """Compare two values, tuples, lists, matrices, ratios."""
         reference, answer = expand_signs(reference), expand_signs(answer)
-        if _infinite(reference) or _infinite(answer):
+        if is_infinite(reference) or is_infinite(answer):
             return reference == answer
         if reference.kind == "matrix" or answer.kind == "matrix":
             return self.same_matrices(reference, answer)
@@ -172,12 +190,12 @@ class Matcher:
         ordered = self.ordered(reference, answer)
         if ordered is None:
             return False
-        ordered |= bool(_names(reference)) != bool(_names(answer)) and "{}" not in (reference.value, answer.value)
+        ordered |= bool(unknowns(reference)) != bool(unknowns(answer)) and "{}" not in (reference.value, answer.value)
         left, right = self.members(reference, answer), self.members(answer, reference)
         if left is None or right is None:
             return False
         if reference.value == "{}" or answer.value == "{}" or "or" in (reference.value, answer.value):
-            left, right = _distinct(left), _distinct(right)
+            left, right = distinct(left), distinct(right)
         if len(left) != len(right):
             return False
         if ordered:
@@ -202,27 +220,27 @@ class Matcher:
             return True if right == "" and not (left == "[]" and len(reference.args) == 2) else None
         if left in _LISTS:
             if right in _LISTS:
-                return _dots(reference) or _dots(answer)
+                return dots(reference) or dots(answer)
             return (False if left == "" else None) if right in tuples else None
         return True if left == right else None
 
     def members(self, node: Node, other: Node) -> list[Node]:
         """Members with plus-minus expanded; of `x = 1, y = 2` against a pair, the values by the order of the names."""
-        names = _names(node)
-        if names and not _names(other):
+        names = unknowns(node)
+        if names and not unknowns(other):
             by_name = (
                 sorted(node.args, key=lambda a: a.args[0].value) if other.value in ("()", "<>", "[]") else node.args
             )
             return [a.args[-1] for a in by_name]
         out: list[Node] = []
         for member in node.args:
-            out += _alternatives(member)
+            out += alternatives(member)
         return out
 
     def matched(self, left: list[Node], right: list[Node], same: object) -> bool:
         """Whether members pair up one to one: exact values by lookup, the rest pair by pair."""
-        left_loose, left_keys = _keyed(left)
-        right_loose, right_keys = _keyed(right)
+        left_loose, left_keys = keyed(left)
+        right_loose, right_keys = keyed(right)
         for key, count in list(left_keys.items()):
             common = min(count, right_keys.get(key, 0))
             left_keys[key] -= common
@@ -231,7 +249,7 @@ class Matcher:
         left_loose += [num(k) for k, n in left_keys.items() for _ in range(n)]
         right_loose += [num(k) for k, n in right_keys.items() for _ in range(n)]
         # exact keys forget a decimal's precision: take those members back as they were written
-        left_loose = _as_written(left_loose, left)
+        left_loose = as_written(left_loose, left)
         if len(left_loose) != len(right_loose):
             return False
         if len(left_loose) > _MAX_LOOSE:
@@ -246,7 +264,7 @@ class Matcher:
         return True
 
     def same_matrices(self, reference: Node, answer: Node) -> bool:
-        left, right = _rows(reference), _rows(answer)
+        left, right = rows(reference), rows(answer)
         if left is None or right is None or len(left) != len(right):
             return False
         if any(len(a) != len(b) for a, b in zip(left, right, strict=True)):
@@ -258,9 +276,9 @@ class Matcher:
         left = reference.args if reference.kind == "ratio" else None
         right = answer.args if answer.kind == "ratio" else None
         if left is None and right is not None and len(right) == 2:
-            return self.same_quantities(reference, _quotient(right))
+            return self.same_quantities(reference, quotient(right))
         if right is None and left is not None and len(left) == 2:
-            return self.same_quantities(_quotient(left), answer)
+            return self.same_quantities(quotient(left), answer)
         if left is None or right is None or len(left) != len(right):
             return False
         return all(
@@ -271,7 +289,7 @@ class Matcher:
     # equations --------------------------------------------------------------------------------------------------------
     def same_equations(self, reference: Node, answer: Node) -> bool:
         """At least one side is an equation that gives no value."""
-        wanted, found = _as_equation(reference), _as_equation(answer)
+        wanted, found = as_equation(reference), as_equation(answer)
         if wanted is None or found is None:
             return False
         return same_equation(wanted, found, self.tally)
@@ -321,7 +339,7 @@ class Matcher:
         return same_value(left or other.number, right or other.number, self.tally)
 
     def same_percents(self, reference: Node, answer: Node) -> bool:
-        """A percent sign may be dropped, added or worked out: `50%` is `0.5` and stands for `50`; nothing else is times 100."""
+        """A percent sign may be dropped, added or worked out: `50%` is `0.5` and may be `50`; no other times 100."""
         left, right = reference.kind == "pct", answer.kind == "pct"
         if left and right:
             return same_value(reference.args[0], answer.args[0], self.tally)
@@ -342,169 +360,3 @@ class Matcher:
         value = exact(reference)
         rational = None if value is None else as_rational(value)
         return rational is not None and abs(rational) >= 1
-
-
-def exact_rational(node: Node) -> bool:
-    value = exact(node)
-    return value is not None and as_rational(value) is not None
-
-
-def _infinite(node: Node) -> bool:
-    return node == INF or (node.kind == "neg" and node.args[0] == INF)
-
-
-def _compound(nodes: list[Node]) -> Node | None:
-    """ "1 hour and 30 minutes" as a sum: one dimension, in ever smaller units."""
-    if len(nodes) < 2 or any(n.kind in ("seq", "rel") or not has_units(n) for n in nodes):
-        return None
-    parts = [quantity(n) for n in nodes]
-    known = [p for p in parts if p is not None and p.dimensions]
-    if len(known) < len(parts) or len({p.dimensions for p in known}) > 1:
-        return None
-    scales = [p.scale for p in known]
-    return add(*nodes) if all(a > b for a, b in pairwise(scales)) else None
-
-
-def expand_signs(node: Node) -> Node:
-    """`a \\pm b` as the alternatives it stands for; `\\mp` takes the other sign."""
-    listed = node.kind == "rel" or (node.kind == "seq" and node.value not in ("()", "<>"))
-    count = 0 if listed else sum(n.kind == "pm" for n in walk(node))
-    if not count:
-        return node
-    if count > _MAX_SIGNS:
-        raise TooCostly("too many plus-minus signs")
-    return seq((_signed(node, 1), _signed(node, -1)), "or")
-
-
-def _signed(node: Node, sign: int) -> Node:
-    if node.kind == "pm":
-        inner = _signed(node.args[0], sign)
-        return inner if (sign > 0) == (node.value == "+-") else neg(inner)
-    if not node.args:
-        return node
-    args = tuple(_signed(a, sign) for a in node.args)
-    return add(*args) if node.kind == "add" else Node(node.kind, args, node.value)
-
-
-def _declares(node: Node) -> bool:
-    """`k \\in \\mathbb{Z}`, "k is an integer": says what a symbol ranges over and nothing else."""
-    if node.kind == "rel" and node.value == ("in",) and node.args[1].kind == "space":
-        return True
-    return node.kind == "mul" and any(n.kind == "noun" and n.value in ("integer", "integers") for n in node.args)
-
-
-def _restricts(node: Node) -> bool:
-    """`x \\ne 1` after an expression: where it holds, not another member."""
-    return node.kind == "rel" and all(op in ("<", ">", "<=", ">=", "!=") for op in node.value)
-
-
-def _all_named(nodes: list[Node]) -> bool:
-    return all(n.kind == "rel" and n.value == ("=",) for n in nodes)
-
-
-def _unlabelled(node: Node) -> Node:
-    """The set of `S = (1, 2)`."""
-    if node.kind == "rel" and node.value == ("=",) and looks_like_set(node.args[1]):
-        return node.args[1]
-    if node.kind == "rel" and node.value == ("in",) and node.args[0].kind != "sym":
-        return node.args[1]
-    return node
-
-
-def _set_variable(node: Node) -> str | None:
-    """The symbol an inequality is about, where it is one."""
-    if node.kind == "seq" and node.value in ("", "or") and node.args:
-        return _set_variable(node.args[0])
-    if node.kind == "rel":
-        names = symbols(node)
-        return names.pop() if len(names) == 1 else None
-    return None
-
-
-def _names(node: Node) -> tuple[str, ...]:
-    """The names in `x = 1, y = 2`, where every member has one and they are different unknowns; roots x_1, x_2 are not."""
-    if not all(a.kind == "rel" and a.value == ("=",) and a.args[0].kind == "sym" for a in node.args):
-        return ()
-    names = tuple(a.args[0].value for a in node.args)
-    return names if len({n.split("_")[0] for n in names}) == len(names) > 1 else ()
-
-
-def _alternatives(member: Node) -> list[Node]:
-    """`x = \\pm 2` and `3 \\pm 1` as the members they stand for."""
-    if member.kind == "rel" and member.value == ("=",) and member.args[0].kind == "sym":
-        body = expand_signs(member.args[1])
-        if body.kind == "seq" and body.value == "or":
-            return [Node("rel", (member.args[0], b), ("=",)) for b in body.args]
-        return [member]
-    member = expand_signs(member)
-    return list(member.args) if member.kind == "seq" and member.value == "or" else [member]
-
-
-def _dots(node: Node) -> bool:
-    return any(a.kind == "dots" for a in node.args)
-
-
-def _distinct(nodes: list[Node]) -> list[Node]:
-    """Members without those that have an exact value seen before."""
-    out, seen = [], set()
-    for node in nodes:
-        value = _key(node)
-        if value is None or value not in seen:
-            out.append(node)
-        if value is not None:
-            seen.add(value)
-    return out
-
-
-def _key(node: Node) -> Fraction | None:
-    """The exact rational value of a plain member, None for all others."""
-    if node.kind == "num":
-        return node.value.value  # type: ignore[no-any-return]
-    if node.kind not in ("neg", "mul", "add", "pow"):
-        return None
-    try:
-        value = exact(node)
-    except Undefined:
-        return None
-    return None if value is None else as_rational(value)
-
-
-def _keyed(nodes: list[Node]) -> tuple[list[Node], dict[Fraction, int]]:
-    loose: list[Node] = []
-    keys: dict[Fraction, int] = {}
-    for node in nodes:
-        value = _key(node)
-        if value is None:
-            loose.append(node)
-        else:
-            keys[value] = keys.get(value, 0) + 1
-    return loose, keys
-
-
-def _as_written(loose: list[Node], original: list[Node]) -> list[Node]:
-    by_value = {_key(n): n for n in original if _key(n) is not None}
-    return [by_value.get(n.value.value, n) if n.kind == "num" else n for n in loose]
-
-
-def _rows(node: Node) -> list[tuple[Node, ...]] | None:
-    """Rows of a matrix; a tuple counts as a column, `[[1, 2], [3, 4]]` as rows."""
-    if node.kind == "matrix":
-        rows = [row.args for row in node.args]
-        return [(cell,) for cell in rows[0]] if len(rows) == 1 and len(rows[0]) > 1 else rows
-    if node.kind == "seq" and node.value in ("()", "[]", "<>"):
-        if all(a.kind == "seq" and a.value in ("()", "[]") for a in node.args):
-            rows = [a.args for a in node.args]
-            return rows if len(rows) > 1 or len(rows[0]) == 1 else [(cell,) for cell in rows[0]]
-        return [(a,) for a in node.args]
-    return None
-
-
-def _quotient(parts: tuple[Node, ...]) -> Node:
-    return Node("mul", (parts[0], Node("inv", (parts[1],))))
-
-
-def _as_equation(node: Node) -> Node | None:
-    """A relation with two sides, where the node is one."""
-    if node.kind == "rel" and len(node.args) == 2 and node.value in (("=",), ("!=",)):
-        return node
-    return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from app.verification.atoms import based
 from app.verification.commands import CommandParser
-from app.verification.grammar import based
 from app.verification.lexer import Token, tokenise
 from app.verification.limits import MAX_ANSWER, MAX_ITEMS, MAX_NODES, TooLarge, Unreadable
 from app.verification.normalise import normalise
@@ -122,9 +122,9 @@ class AnswerParser(CommandParser):
         parts = [operands[0], self.sets()]
         while self.take(":", "to"):
             parts.append(self.sets())
-        if any(n.kind == "noun" for n in walk(parts[0])) and not any(n.kind == "num" for n in walk(parts[0])):
-            if len(parts) == 2:
-                return Node("rel", (parts[0], parts[1]), ("=",))
+        kinds = {n.kind for n in walk(parts[0])}
+        if len(parts) == 2 and "noun" in kinds and "num" not in kinds:
+            return Node("rel", (parts[0], parts[1]), ("=",))
         return Node("ratio", tuple(parts))
 
     def label(self) -> Node | None:

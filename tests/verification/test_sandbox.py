@@ -43,7 +43,11 @@ def gone(pid: int, within: float = 20.0) -> bool:
 
 
 def test_nothing_starts_before_it_is_needed() -> None:
-    code = "from app.verification import judge, sandbox; judge('5', 'so \\\\boxed{x+5}'); assert sandbox.shared().process is None"
+    code = (
+        "from app.verification import judge, sandbox\n"
+        "judge('5', 'so \\\\boxed{x+5}')\n"
+        "assert sandbox.shared().process is None\n"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120).returncode == 0
 
 
