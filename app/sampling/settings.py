@@ -59,6 +59,7 @@ class EnginePlacement(Settings):
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
     gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of memory the engine takes
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores
+    stall_seconds: float = Field(default=1800, gt=0)  # an engine with work that finishes nothing for so long is ended
     enforce_eager: bool = True  # False compiles the model first: minutes that only a large or long job earns back
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

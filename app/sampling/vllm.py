@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
@@ -11,6 +13,9 @@ from app.sampling.meter import Meter
 from app.sampling.settings import EnginePlacement
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 GIB = 2**30
@@ -82,14 +87,14 @@ class VllmEngine(Engine):
             raise UserError(f"{model}: vLLM cannot serve it as placement.sampling asks: {error}") from error
         self.context_length = self.llm.model_config.max_model_len
         self.meter = Meter()
+        self._stall, self._watching, self._last_finish = placement.stall_seconds, False, 0.0
         self._tokenizer = self.llm.get_tokenizer()
 
-    async def generate(self, request: Request) -> Completion:
-        """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
+    def parameters(self, request: Request) -> SamplingParams:
+        """A request in vLLM's words. Raises PromptTooLong."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
-        from vllm.v1.engine.exceptions import EngineDeadError
 
-        parameters = SamplingParams(
+        return SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
             seed=request.seed,
@@ -98,7 +103,13 @@ class VllmEngine(Engine):
             detokenize=bool(request.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        final = None
+
+    async def generate(self, request: Request) -> Completion:
+        """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        parameters, final = self.parameters(request), None
+        self._watch()
         with self.meter.request() as span:
             try:
                 prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
@@ -106,6 +117,7 @@ class VllmEngine(Engine):
                     final = output
             except EngineDeadError as error:
                 raise EngineDead(f"vLLM's engine process ended: {error}") from error
+        self._last_finish = time.monotonic()
         if final is None or len(final.outputs) != 1:
             raise RuntimeError(f"request {request.id}: vLLM ended it without an output")
         [output] = final.outputs
@@ -113,6 +125,25 @@ class VllmEngine(Engine):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {output.finish_reason!r}")
         text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
         return Completion(tuple(output.token_ids), text, output.finish_reason, span.seconds)
+
+    def _watch(self) -> None:
+        """While there is work, look now and then whether any request finishes; a hanging engine is made a dead one."""
+        if not self._watching:
+            self._watching, self._last_finish = True, time.monotonic()
+            asyncio.get_running_loop().call_later(self._stall / 4, self._look)
+
+    def _look(self) -> None:
+        if self.meter.active == 0:
+            self._watching = False
+        elif time.monotonic() - self._last_finish < self._stall:
+            asyncio.get_running_loop().call_later(self._stall / 4, self._look)
+        else:
+            for process in self.processes():
+                process.kill()
+
+    def processes(self) -> list[BaseProcess]:
+        """The engine's own processes, children of this one."""
+        return list(self.llm.engine_core.resources.engine_manager.processes)
 
     async def load_weights(self, path: str) -> None:
         """Serve another checkpoint of the same architecture from now on. No request may be under way."""

@@ -130,17 +130,20 @@ def test_other_weights_replace_these_and_back(engine: Any, run: Run, renderer: R
     assert scores[other.token_ids[0]] >= scores.max() - 0.1
 
 
-def test_a_killed_engine_process_is_a_dead_engine(engine: Any, run: Run, renderer: Renderer) -> None:
+def test_a_hanging_engine_is_killed_and_dead(engine: Any, run: Run, renderer: Renderer) -> None:
     prompt = renderer.prompt_ids(STATEMENT)
-    [process] = engine.llm.engine_core.resources.engine_manager.processes
+    [process] = engine.processes()
+    engine._stall = 1.0
 
-    async def kill() -> None:
+    async def hang() -> None:
         task = asyncio.create_task(engine.generate_n([request(prompt, seed, max_tokens=200) for seed in range(64)]))
         await asyncio.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(EngineDead):
             await task
         with pytest.raises(EngineDead):
             await engine.generate(request(prompt))
 
-    run(kill())
+    run(hang())
+    process.join(timeout=20)
+    assert process.exitcode == -signal.SIGKILL
