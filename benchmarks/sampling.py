@@ -3,8 +3,8 @@
     python -m benchmarks.sampling [--quick] [--json FILE]
 
 Every rate is tokens written over the time from the first request to the last trace on disk (for a peer: to its last
-output), engine start left out. Lengths are forced: fixed, or lognormal as those of solutions are. ray.data.llm keeps one
-output a row, so its rows are copied once a sample.
+output), engine start left out. Lengths are forced: fixed, or lognormal as those of solutions are. ray.data.llm keeps
+one output a row, so its rows are copied once a sample.
 """
 
 from __future__ import annotations
@@ -169,9 +169,9 @@ def ray_data_llm_rate(requests: list[tuple[Request, int]]) -> float:
         batch_size=32,
         max_concurrent_batches=16,
         concurrency=1,
-        apply_chat_template=False,
-        tokenize=False,
-        detokenize=False,
+        chat_template_stage=False,
+        tokenize_stage=False,
+        detokenize_stage=False,
         placement_group_config={"bundles": [{"CPU": 1}]},
     )
     processor = build_processor(
