@@ -16,7 +16,7 @@ integers = st.integers(-(10**30), 10**30)
 fractions = st.fractions(max_denominator=10**6)
 small = st.integers(-50, 50)
 SOUND = set(OUTCOMES) - {"error"}  # an error would be a defect of ours
-FAST = settings(max_examples=150, deadline=None)
+FAST = settings(max_examples=60, deadline=None)
 
 
 def latex(value: Fraction) -> str:
@@ -202,7 +202,7 @@ TOKENS = st.sampled_from(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(TOKENS, max_size=25), st.lists(TOKENS, max_size=12))
 def test_any_tokens_get_an_answer(left: list[str], right: list[str]) -> None:
     a, b = " ".join(left), "".join(right)
