@@ -1,0 +1,56 @@
+"""Model folders: what is missing is named before an engine starts; fingerprints follow the files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserError
+from app.policy import WORLD_MODEL, Policy, base_policy, folder_fingerprint, trained_policy
+from app.settings import ModelSettings
+from app.store import Output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(WORLD_MODEL, tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("config.json", "not a model folder: config.json is missing"),
+        ("model.safetensors", "no *.safetensors weights"),
+        ("tokenizer.json", "no tokenizer files"),
+    ],
+)
+def test_a_missing_file_is_named(folder: Path, file: str, says: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(UserError) as caught:
+        base_policy(ModelSettings(path=str(folder)))
+    assert says in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="model.path: no such folder"):
+        base_policy(ModelSettings(path=str(tmp_path / "nowhere")))
+
+
+def test_a_hub_name_is_named_with_its_revision() -> None:
+    policy = base_policy(ModelSettings(path="someone/model", revision="abc"))
+    assert policy == Policy("someone/model", "someone/model@abc")
+
+
+def test_moving_a_folder_keeps_its_fingerprint_and_editing_it_does_not(folder: Path) -> None:
+    before = folder_fingerprint(str(folder))
+    assert before == folder_fingerprint(str(WORLD_MODEL))
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    assert folder_fingerprint(str(folder)) != before
+
+
+def test_trained_weights_are_known_by_their_stage(tmp_path: Path) -> None:
+    output = Output(str(tmp_path), "training/sft", "k" * 16)
+    assert trained_policy(output) == Policy(str(tmp_path / "training/sft" / ("k" * 16) / "model"), "k" * 16)
