@@ -29,7 +29,7 @@ def problems() -> list[Problem]:
     return [*reversed(train), SKIPPED, *other]
 
 
-def context(root: Path, place: dict[str, Any] | None = None, **sampling: Any) -> StageContext:
+def context(root: Path | str, place: dict[str, Any] | None = None, **sampling: Any) -> StageContext:
     source = Output(str(root), "problems", "k")
     source.write_shard(0, Problem.table(problems()))
     recipe = Recipe.model_validate(
