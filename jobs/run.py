@@ -63,12 +63,14 @@ def execute(recipe: Recipe, root: str, only: str | None) -> None:
     """Run the stages on Ray and print what came out."""
     from app.cluster import ray_session
     from app.pipeline import run
+    from app.report.stage import publish
     from app.report.table import accuracy_table
 
     with ray_session():
         steps = run(recipe, root, only)
     report = next(step for step in steps if step.stage.name == "report")
     if report.state == "done":
+        publish(report.output)
         print(accuracy_table(Output(root, "", "").read_json("results.json")))
         print(f"report: {posixpath.join(root, 'report', 'index.html')}")
 
