@@ -125,8 +125,11 @@ class LocalCluster:
         end(self.nodes.pop(name))
 
     def alive(self) -> dict[str, dict[str, Any]]:
-        """Total resources of the living nodes by their ids, as the dashboard tells."""
-        nodes = self.get("/nodes?view=summary").json()["data"]["summary"]
+        """Total resources of the living nodes by their ids, as the dashboard tells; none while it does not answer."""
+        try:
+            nodes = self.get("/nodes?view=summary").json()["data"]["summary"]
+        except httpx.TransportError:
+            return {}
         return {
             node["raylet"]["nodeId"]: node["raylet"].get("resourcesTotal", {})
             for node in nodes

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take minutes to start nodes
 
 
 @pytest.fixture(scope="module")
