@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from app.errors import UserError
+
 LISTING = "complete.json"
 KEEP = 2  # the one before last stays in case the last turns out damaged
 
 
-def save(engine: Any, folder: Path, step: int, facts: dict[str, Any]) -> None:
-    """Save on all ranks after `step` steps. `facts` are kept beside it and returned by `latest`."""
+def save(engine: Any, folder: Path, step: int) -> None:
+    """Save on all ranks after `step` steps."""
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}"
     first = dist.get_rank() == 0
     if first:
@@ -28,7 +32,7 @@ def save(engine: Any, folder: Path, step: int, facts: dict[str, Any]) -> None:
         listed = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
         for name in listed:
             _flush(temporary / name)
-        (temporary / LISTING).write_text(json.dumps({"step": step, "facts": facts, "files": listed}))
+        (temporary / LISTING).write_text(json.dumps({"step": step, "facts": layout(engine), "files": listed}))
         _flush(temporary / LISTING)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
@@ -75,10 +79,48 @@ def latest(folder: Path) -> Path | None:
     return found[0]
 
 
-def load(engine: Any, path: Path) -> tuple[int, dict[str, Any]]:
-    """Restore weights and optimiser state; returns (step, facts). Only files this run wrote are read (they are pickles)."""
+def load(engine: Any, path: Path) -> int:
+    """Restore weights and optimiser state; returns the number of steps. Only files this run wrote are read (they are pickles).
+
+    ZeRO checkpoints hold a part a worker; at another number of workers they are first put together by DeepSpeed's universal
+    format. Raises UserError where the ZeRO stage or precision is another one.
+    """
     listing = json.loads((path / LISTING).read_text())
-    where, _ = engine.load_checkpoint(str(path), tag="state", load_lr_scheduler_states=False)
+    then, now = listing["facts"], layout(engine)
+    for key in ("zero", "precision"):
+        if then[key] != now[key]:
+            raise UserError(
+                f"{path}: written with {key} {then[key]}, now it is {now[key]}; set it back, or delete {path.parent} to start over"
+            )
+    whole = then["zero"] == 0 or then["world"] == now["world"]
+    folder = path if whole else _universal(path)
+    engine._config.load_universal_checkpoint = not whole
+    where, _ = engine.load_checkpoint(str(folder), tag="state", load_lr_scheduler_states=False)
+    engine._config.load_universal_checkpoint = False
     if where is None:
         raise RuntimeError(f"{path}: DeepSpeed could not load this checkpoint")
-    return int(listing["step"]), listing["facts"]
+    dist.barrier()
+    if not whole and dist.get_rank() == 0:
+        shutil.rmtree(folder)
+    return int(listing["step"])
+
+
+def layout(engine: Any) -> dict[str, Any]:
+    """What decides how a checkpoint is cut into files."""
+    precision = "bf16" if engine.bfloat16_enabled() else "fp32"
+    return {"world": dist.get_world_size(), "zero": engine.zero_optimization_stage(), "precision": precision}
+
+
+def _universal(path: Path) -> Path:
+    """Convert on rank 0, in a process of its own: DeepSpeed's converter is a script."""
+    folder = path.with_name(f".universal-{path.name}")
+    if dist.get_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+        command += ["--input_folder", str(path / "state"), "--output_folder", str(folder / "state")]
+        command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{path}: conversion to another number of workers failed:\n{done.stderr[-2000:]}")
+    dist.barrier()
+    return folder

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from app.training.job import Job
 
 
-def export(engine: Any, job: Job, folder: Path) -> None:
-    """Write the model whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the weights."""
+def export(engine: Any, job: Job, folder: Path, card: str) -> None:
+    """Write the model and its card whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the weights."""
     state = _state(engine)
     if dist.get_rank() == 0:
         temporary = folder.with_name(f".{folder.name}")
@@ -22,6 +22,7 @@ def export(engine: Any, job: Job, folder: Path) -> None:
         model.config.use_cache = True
         model.save_pretrained(temporary, state_dict=state, safe_serialization=True)
         _tokenizer(job).save_pretrained(temporary)
+        (temporary / "README.md").write_text(card)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     dist.barrier()

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from app.errors import UserError
 from app.records import seed_from
 from app.training import checkpoint, losses
+from app.training.card import card
 from app.training.corpus import Corpus
 from app.training.engine import build
 from app.training.export import export
@@ -53,7 +54,7 @@ class Trainer:
         folder = self.job.output.local("checkpoints")
         start = 0
         if path := checkpoint.latest(folder):
-            start, _ = checkpoint.load(self.engine, path)
+            start = checkpoint.load(self.engine, path)
         metrics = MetricsFile(self.job.metrics, start) if self.rank == 0 else None
         self.engine.train()
         for step in range(start, self.order.steps):
@@ -62,8 +63,9 @@ class Trainer:
                 metrics.append(row)
             done = step + 1
             if done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
-                checkpoint.save(self.engine, folder, done, {"world": self.world, "zero": self.job.placement.zero})
-        export(self.engine, self.job, self.job.output.local("model"))
+                checkpoint.save(self.engine, folder, done)
+        written = card(self.job, self.corpus, self.order.steps)
+        export(self.engine, self.job, self.job.output.local("model"), written)
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step over `batch` examples of all workers. Returns its metrics, the same on every rank."""

@@ -154,6 +154,23 @@ def test_two_workers_equal_one(ray_local: str, make_context: MakeContext, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("zero", [2, 3])
+def test_a_run_goes_on_with_fewer_workers(ray_local: str, make_context: MakeContext, tmp_path: Path, zero: int) -> None:
+    """Started on two workers and stopped, it ends on one as if it had run on one all along."""
+    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 4, "rows": rows_of("sft", 24)}
+    whole = make_context("sft", root=tmp_path / "whole", placement={"zero": zero}, **how)
+    launch.run(whole)
+    two = make_context("sft", root=tmp_path / "cut", placement={"workers": 2, "zero": zero}, **how)
+    launch.run(two)
+    (two.output.local() / "part-00000.parquet").unlink()  # as if it had stopped before its end, after step 8 of 9
+    shutil.rmtree(two.output.local("model"))
+    one = make_context("sft", root=tmp_path / "cut", placement={"workers": 1, "zero": zero}, **how)
+    launch.run(one)
+    assert one.output.read()["loss"].to_pylist() == pytest.approx(whole.output.read()["loss"].to_pylist(), abs=1e-4)
+    assert close(weights(one), weights(whole), 5e-4)
+
+
+@pytest.mark.slow
 def test_a_killed_worker_comes_back_to_the_same_result(
     ray_local: str, make_context: MakeContext, tmp_path: Path
 ) -> None:

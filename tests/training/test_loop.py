@@ -169,7 +169,7 @@ def kill_at(trainer: Trainer, step: int) -> None:
         trainer.train()
 
 
-@pytest.mark.parametrize(("method", "zero"), [("sft", 0), ("dpo", 2)])
+@pytest.mark.parametrize(("method", "zero"), [("sft", 0), ("dpo", 2), ("sft", 3)])
 def test_interrupted_and_resumed_equals_uninterrupted(
     make_trainer: MakeTrainer, tmp_path: Path, method: str, zero: int
 ) -> None:
@@ -196,6 +196,12 @@ def test_a_damaged_checkpoint_is_passed_over(make_trainer: MakeTrainer, tmp_path
     got = trained(trainer)
     assert got[0] == wanted[0]
     assert close(got[1], wanted[1], 0)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(make_trainer: MakeTrainer) -> None:
+    kill_at(make_trainer("sft", checkpoint_steps=1), 2)
+    with pytest.raises(UserError, match="written with zero 0, now it is 2; set it back, or delete"):
+        make_trainer("sft", checkpoint_steps=1, placement={"zero": 2}).train()
 
 
 def test_a_loss_that_is_no_number_is_one_clear_error(make_trainer: MakeTrainer) -> None:
@@ -231,6 +237,9 @@ def test_exported_weights_load_and_are_those_of_the_engine(make_trainer: MakeTra
     own = trainer.engine.module.model.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
     assert AutoTokenizer.from_pretrained(folder).encode("w3 w4") == [3, 4]
+    told = (folder / "README.md").read_text()
+    assert "stage `datasets/sft`, key `k`: 24 examples (left out: none)" in told
+    assert "`training/sft`, key `k`: 3 steps, seed 0" in told
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:

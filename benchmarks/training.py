@@ -1,0 +1,294 @@
+"""Training against TRL on the same pairs and model: examples a second, peak memory, tokens saved by trees.
+
+    python -m benchmarks.training [--quick] [--json FILE]
+
+Each measurement is a process of its own on one thread, ours and TRL's in turn. The time of a step is CPU time (so that a
+busy machine changes little), from the end of one step to the end of the next, batch making included; the rate is that of the
+median step. Both sides: AdamW, clipping, the same batch and micro-batch, no gradient checkpointing; DPO with
+precomputed reference (not in the time), SFT with packing in TRL. TRL gets token ids, so that both train on the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.records import Example, PreferencePair
+from app.store import Output
+from benchmarks import training_data
+from benchmarks.table import Row, arguments, publish, row
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison. `model` is world or long; `alternatives` pairs share a problem (long pairs only)."""
+
+    name: str
+    method: str
+    model: str
+    precision: str = "fp32"
+    alternatives: int = 1
+    group: str = "none"
+    batch: int = 64
+    micro_batch: int = 16
+    steps: int = 6
+    rounds: int = 2
+
+
+QUICK = (
+    Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8, steps=3, rounds=1),
+    Case("SFT, world", "sft", "world", steps=4, rounds=1),
+)
+FULL = (
+    Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8),
+    Case("step DPO, GSM8K length, bf16", "step_dpo", "long", "bf16", batch=16, micro_batch=8),
+    Case(
+        "step DPO, GSM8K length, 4 pits a problem",
+        "step_dpo",
+        "long",
+        alternatives=4,
+        group="problem",
+        batch=16,
+        micro_batch=8,
+    ),
+    Case("step DPO, world", "step_dpo", "world"),
+    Case("DPO, world", "dpo", "world"),
+    Case("DPO, world, bf16", "dpo", "world", "bf16"),
+    Case("SFT, world", "sft", "world"),
+    Case("SFT, world, bf16", "sft", "world", "bf16"),
+)
+
+
+def rows_of(case: Case) -> list[Any]:
+    """The training set: enough for the timed steps and one to warm up."""
+    count = case.batch * (case.steps + 1)
+    if case.model == "long":
+        return list(training_data.long_pairs(count, case.alternatives))
+    return list(training_data.world_rows(case.method, count))
+
+
+def model_path(case: Case, folder: Path) -> str:
+    if case.model == "world":
+        from app.policy import WORLD_MODEL
+
+        return str(WORLD_MODEL)
+    training_data.long_model(folder / "model")
+    return str(folder / "model")
+
+
+def measured(step_seconds: list[float], batch: int, computed: float) -> dict[str, float]:
+    """What a child reports; the first step is left out."""
+    return {
+        "rate": batch / statistics.median(step_seconds[1:]),
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "computed": computed,
+    }
+
+
+def ours(case: Case, folder: Path) -> dict[str, float]:
+    """The loop of app.training in this process, DeepSpeed included."""
+    import torch
+    import torch.distributed as dist
+
+    from app.training.corpus import load
+    from app.training.job import Job
+    from app.training.loop import Trainer
+    from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
+
+    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    kind = Example if case.method == "sft" else PreferencePair
+    data, out = Output(str(folder), "data", "k"), Output(str(folder), f"training/{case.method}", "k")
+    data.write_shard(0, kind.table(rows_of(case)))
+    out.local().mkdir(parents=True)
+    settings = (TrainSettings if case.method == "sft" else PreferenceSettings).model_validate(
+        {
+            "init": "base",
+            "steps": case.steps + 1,
+            "batch": case.batch,
+            "micro_batch": case.micro_batch,
+            "max_length": 1024,
+            "precision": case.precision,
+            "group": case.group,
+        }
+    )
+    path = model_path(case, folder)
+    job = Job(case.method, data, out, path, "bench", None, False, settings, TrainPlacement(), seed=0)
+    trainer = Trainer(job, load(data, case.method, 1024), torch.device("cpu"))
+    trainer.engine.train()
+    seconds, computed = [], []
+    for step in range(case.steps + 1):
+        began = time.process_time()
+        computed.append(trainer.step(step)["computed_tokens"])
+        seconds.append(time.process_time() - began)
+    return measured(seconds, case.batch, statistics.mean(computed))
+
+
+def trl(case: Case, folder: Path) -> dict[str, float]:
+    """TRL's trainer on the same ids."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    ends: list[float] = []
+    tokens: list[int] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.process_time())
+
+    path = model_path(case, folder)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: tokens.append(ids[0].numel()))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    common: dict[str, Any] = {
+        "output_dir": str(folder / "trl"),
+        "use_cpu": True,
+        "bf16": case.precision == "bf16",
+        "gradient_checkpointing": False,
+        "max_steps": case.steps + 1,
+        "per_device_train_batch_size": case.micro_batch,
+        "gradient_accumulation_steps": case.batch // case.micro_batch,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1000,
+        "disable_tqdm": True,
+        "max_length": 1024,
+    }
+    rows = rows_of(case)
+    if case.method == "sft":
+        length = 256
+        prompts, completions = [r.prompt_token_ids for r in rows], [r.completion_token_ids for r in rows]
+        data = Dataset.from_dict(
+            {
+                "input_ids": [p + c for p, c in zip(prompts, completions, strict=True)],
+                "completion_mask": [[0] * len(p) + [1] * len(c) for p, c in zip(prompts, completions, strict=True)],
+            }
+        )
+        arguments_ = SFTConfig(**{**common, "max_length": length}, packing=True)
+        trainer = SFTTrainer(
+            model, args=arguments_, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()]
+        )
+    else:
+        data = Dataset.from_dict(
+            {
+                "prompt_ids": [r.prompt_token_ids for r in rows],
+                "chosen_ids": [r.chosen_token_ids for r in rows],
+                "rejected_ids": [r.rejected_token_ids for r in rows],
+            }
+        )
+
+        class Given(DPOTrainer):
+            def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+                return dataset
+
+        trainer = Given(
+            model,
+            args=DPOConfig(**common, precompute_ref_log_probs=True),
+            train_dataset=data,
+            processing_class=tokenizer,
+            callbacks=[Clock()],
+        )
+    before = len(trainer.train_dataset)
+    tokens.clear()
+    trainer.train()
+    seconds = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    out = measured([0.0, *seconds], case.batch, sum(tokens) / len(ends))
+    if case.method == "sft":  # a packed row holds several examples
+        out["rate"] *= len(rows) / before
+    return out
+
+
+def child(side: str, case: Case) -> None:
+    """One measurement; the result is the last line of standard output."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result = (ours if side == "ours" else trl)(case, Path(folder))
+    print(json.dumps(result), flush=True)
+
+
+def measure(side: str, case: Case) -> dict[str, float]:
+    """Run a child and read its result."""
+    command = [sys.executable, "-m", "benchmarks.training", "--child", side, json.dumps(asdict(case))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case.name}, {side}:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def compare(case: Case) -> list[Row]:
+    """Rounds of both sides in turn; medians."""
+    results: dict[str, list[dict[str, float]]] = {"ours": [], "trl": []}
+    for _ in range(case.rounds):
+        for side, got in results.items():
+            got.append(measure(side, case))
+
+    def middle(side: str, key: str) -> float:
+        return statistics.median(r[key] for r in results[side])
+
+    unit = "examples/CPU s" if case.method == "sft" else "pairs/CPU s"
+    return [
+        row(case.name, middle("ours", "rate"), unit, "trl", middle("trl", "rate")),
+        row(
+            f"{case.name}: tokens computed a step",
+            middle("ours", "computed"),
+            "tokens",
+            "trl",
+            middle("trl", "computed"),
+            lower_is_better=True,
+        ),
+        row(
+            f"{case.name}: peak memory",
+            middle("ours", "memory"),
+            "MiB",
+            "trl",
+            middle("trl", "memory"),
+            lower_is_better=True,
+        ),
+    ]
+
+
+def savings() -> list[Row]:
+    """Tokens a tree saves against one sequence a branch, by steps of a solution and pairs a problem. Counted, not timed."""
+    from app.training.corpus import load
+
+    rows = []
+    for steps in (3, 5, 8):
+        for alternatives in (1, 2, 4, 8):
+            with tempfile.TemporaryDirectory() as folder:
+                data = Output(folder, "data", "k")
+                data.write_shard(0, PreferencePair.table(training_data.long_pairs(64, alternatives, steps)))
+                corpus = load(data, "step_dpo", 4096)
+            alone = int((2 * corpus.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in corpus.branches))
+            each = [corpus.rows([i for i, p in enumerate(corpus.problems) if p == k]) for k in set(corpus.problems)]
+            trees = sum(r.computed for r in each)
+            name = f"tokens, {steps} steps, {alternatives} pairs a problem"
+            rows.append(row(name, trees, "tokens", "plain", alone, lower_is_better=True))
+    return rows
+
+
+def main() -> None:
+    if "--child" in sys.argv:
+        child(sys.argv[2], Case(**json.loads(sys.argv[3])))
+        return
+    options = arguments(__doc__.splitlines()[0]).parse_args()
+    rows: list[Row] = []
+    for case in QUICK if options.quick else FULL:
+        rows += compare(case)
+    publish(rows + savings(), options.json)
+
+
+if __name__ == "__main__":
+    main()
