@@ -2,14 +2,16 @@
 
     python -m benchmarks.training [--quick] [--json FILE]
 
-Each measurement is a process of its own on one thread, ours and TRL's in turn. The time of a step is CPU time (so that a
-busy machine changes little), from the end of one step to the end of the next, batch making included; the rate is that of the
-median step. Both sides: AdamW, clipping, the same batch and micro-batch, no gradient checkpointing; DPO with
-precomputed reference (not in the time), SFT with packing in TRL. TRL gets token ids, so that both train on the same ones.
+Each measurement is a process of its own on one thread, ours and TRL's in turn. The time of a step is CPU time (so
+that a busy machine changes little), from the end of one step to the end of the next, batch making included; the rate
+is that of the median step. Both sides: AdamW, clipping, the same batch and micro-batch, no gradient checkpointing;
+DPO with precomputed reference (not in the time), SFT with packing in TRL. TRL gets token ids, so that both train on
+the same ones.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -201,7 +203,7 @@ def trl(case: Case, folder: Path) -> dict[str, float]:
     before = len(trainer.train_dataset)
     tokens.clear()
     trainer.train()
-    seconds = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    seconds = [b - a for a, b in itertools.pairwise(ends)]
     out = measured([0.0, *seconds], case.batch, sum(tokens) / len(ends))
     if case.method == "sft":  # a packed row holds several examples
         out["rate"] *= len(rows) / before
@@ -261,7 +263,9 @@ def compare(case: Case) -> list[Row]:
 
 
 def savings() -> list[Row]:
-    """Tokens a tree saves against one sequence a branch, by steps of a solution and pairs a problem. Counted, not timed."""
+    """Tokens a tree saves against one sequence a branch, by steps of a solution and pairs a problem. Counted, not
+    timed.
+    """
     from app.training.corpus import load
 
     rows = []

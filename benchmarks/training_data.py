@@ -47,8 +47,9 @@ def _pair(index: int, problem: str, prompt: list[int], prefix: list[int], branch
 def long_pairs(count: int, a_problem: int, steps: int = 5) -> list[PreferencePair]:
     """Step pairs of made-up tokens with the lengths of GSM8K in a chat template.
 
-    A prompt has 60 to 160 tokens, a solution `steps` steps of 15 to 40; the pit of a pair is a random step, and both branches
-    go on from there to the end. `a_problem` pairs share a problem, each with a pit in one and the same solution.
+    A prompt has 60 to 160 tokens, a solution `steps` steps of 15 to 40; the pit of a pair is a random step, and both
+    branches go on from there to the end. `a_problem` pairs share a problem, each with a pit in one and the same
+    solution.
     """
     rng = random.Random(0)
 

@@ -80,17 +80,19 @@ def latest(folder: Path) -> Path | None:
 
 
 def load(engine: Any, path: Path) -> int:
-    """Restore weights and optimiser state; returns the number of steps. Only files this run wrote are read (they are pickles).
+    """Restore weights and optimiser state; returns the number of steps. Only files this run wrote are read (they are
+    pickles).
 
-    ZeRO checkpoints hold a part a worker; at another number of workers they are first put together by DeepSpeed's universal
-    format. Raises UserError where the ZeRO stage or precision is another one.
+    ZeRO checkpoints hold a part a worker; at another number of workers they are first put together by DeepSpeed's
+    universal format. Raises UserError where the ZeRO stage or precision is another one.
     """
     listing = json.loads((path / LISTING).read_text())
     then, now = listing["facts"], layout(engine)
     for key in ("zero", "precision"):
         if then[key] != now[key]:
             raise UserError(
-                f"{path}: written with {key} {then[key]}, now it is {now[key]}; set it back, or delete {path.parent} to start over"
+                f"{path}: written with {key} {then[key]}, now it is {now[key]}; set it back, "
+                f"or delete {path.parent} to start over"
             )
     whole = then["zero"] == 0 or then["world"] == now["world"]
     folder = path if whole else _universal(path)

@@ -1,7 +1,7 @@
 """A training data set in memory: flat arrays of token ids, the same on every worker.
 
-Workers hold the whole set (4 bytes a token: a million traces of 500 tokens are 2 GB) and pick by index, because an order that
-does not depend on the number of workers needs random access.
+Workers hold the whole set (4 bytes a token: a million traces of 500 tokens are 2 GB) and pick by index, because an
+order that does not depend on the number of workers needs random access.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Corpus:
     def rows(self, indices: Sequence[int] | np.ndarray, share: int | None = None, budget: int = 0) -> Rows:
         """Rows for the model; the sequences are numbered example by example, branch by branch.
 
-        Examples of one problem share a tree while their tokens, counted without sharing, stay within `share`; the branches of one
-        example always do. With `share` 0 each sequence is a tree of its own; None means no bound.
+        Examples of one problem share a tree while their tokens, counted without sharing, stay within `share`; the
+        branches of one example always do. With `share` 0 each sequence is a tree of its own; None means no bound.
         """
         trees, numbers = [], []
         for places in self._together(indices, share):
@@ -152,6 +152,6 @@ def check_vocabulary(corpus: Corpus, size: int, policy: str) -> None:
             at = int(np.argmax((ragged.values >= size) | (ragged.values < 0)))
             row = int(np.searchsorted(ragged.offsets, at, side="right")) - 1
             raise UserError(
-                f"data set row {corpus.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} knows only "
-                f"{size} tokens: the data was tokenised for another model; build it again with this one"
+                f"data set row {corpus.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} "
+                f"knows only {size} tokens: the data was tokenised for another model; build it again with this one"
             )

@@ -76,7 +76,7 @@ def build(job: Job, device: torch.device) -> Any:
     }
     engine, *_ = deepspeed.initialize(
         model=forward,
-        model_parameters=forward.parameters(),  # type: ignore[arg-type]
+        model_parameters=forward.parameters(),
         optimizer=_optimizer(job, rates, plain),
         config=config,
         dist_init_required=False,
@@ -87,7 +87,9 @@ def build(job: Job, device: torch.device) -> Any:
 
 
 def _optimizer(job: Job, rates: dict[str, Any], plain: bool) -> Any:
-    """A function from parameters to an optimizer. DeepSpeed's own CPU Adam is compiled on first use: only for offload."""
+    """A function from parameters to an optimizer. DeepSpeed's own CPU Adam is compiled on first use: only for
+    offload.
+    """
     if job.placement.offload:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 

@@ -13,7 +13,9 @@ from app.training.job import Job
 
 
 def export(engine: Any, job: Job, folder: Path, card: str) -> None:
-    """Write the model and its card whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the weights."""
+    """Write the model and its card whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the
+    weights.
+    """
     state = _state(engine)
     if dist.get_rank() == 0:
         temporary = folder.with_name(f".{folder.name}")
@@ -29,7 +31,9 @@ def export(engine: Any, job: Job, folder: Path, card: str) -> None:
 
 
 def _state(engine: Any) -> dict[str, Any] | None:
-    """State dict of the wrapped model on rank 0, with its own names; tied weights stay tied (save_pretrained drops copies)."""
+    """State dict of the wrapped model on rank 0, with its own names; tied weights stay tied (save_pretrained drops
+    copies).
+    """
     prefix = "model."
     if engine.zero_optimization_partition_weights():
         whole = engine._zero3_consolidated_16bit_state_dict()

@@ -26,7 +26,7 @@ class TokenLogProbs(torch.nn.Module):
         positions: torch.Tensor | None = None,
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-probabilities (T,) float32 of the targets; tokens, positions and ends (R, L), sources and targets (T,)."""
+        """Log-probabilities (T,) float32 of the targets; tokens, positions, ends (R, L); sources, targets (T,)."""
         mask = None if ends is None else self.mask(ends)
         body = self.model.base_model(input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False)
         hidden = body.last_hidden_state.flatten(0, 1)[sources]
@@ -68,8 +68,8 @@ def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
 def check_head(forward: TokenLogProbs, device: torch.device) -> None:
     """Raise UserError where a model does more to its logits than its output head does (soft capping, scaling).
 
-    The log-probabilities here come from hidden states and the head alone; a model that rescales logits afterwards would be
-    trained on the wrong ones.
+    The log-probabilities here come from hidden states and the head alone; a model that rescales logits afterwards
+    would be trained on the wrong ones.
     """
     tokens = torch.arange(4, device=device)[None]
     at = torch.arange(3, device=device)

@@ -35,7 +35,9 @@ class Job:
 
     @property
     def attention(self) -> str:
-        """On a CPU the plain attention is the faster one at the lengths of math traces; benchmarks.training has figures."""
+        """On a CPU the plain attention is the faster one at the lengths of math traces; benchmarks.training has
+        figures.
+        """
         return "sdpa" if self.placement.gpus else "eager"
 
     @property

@@ -27,7 +27,7 @@ POLL = 0.5  # seconds between looks at the metrics file
 
 
 def run(context: StageContext) -> None:
-    """Train and export the model of stage `training/METHOD`. A stopped run goes on from its last complete checkpoint."""
+    """Train and export the model of stage `training/METHOD`. A stopped run goes on from its last checkpoint."""
     if not context.pending(1):
         return
     job = make_job(context)
@@ -104,7 +104,9 @@ def start_over(job: Job, progress: Progress) -> int:
 
 
 def fit(job: Job, follower: Follower) -> None:
-    """Run the workers to their end. In a thread of its own: on the main thread Ray Train would take over Ctrl+C for good."""
+    """Run the workers to their end. In a thread of its own: on the main thread Ray Train would take over Ctrl+C for
+    good.
+    """
     import logging
 
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -150,10 +152,11 @@ def fit(job: Job, follower: Follower) -> None:
 
 
 def _trainer_class() -> type:
-    """TorchTrainer; where Ray runs without a dashboard, less the actor that watches the controller through the dashboard.
+    """TorchTrainer; where Ray runs without a dashboard, less the actor that watches the controller through the
+    dashboard.
 
-    That actor cannot work there: it warns every second and outlives the run. Ray removes the workers' resources all the same
-    when the job ends.
+    That actor cannot work there: it warns every second and outlives the run. Ray removes the workers' resources all
+    the same when the job ends.
     """
     import ray
     from ray.train.torch import TorchTrainer

@@ -139,7 +139,9 @@ class Trainer:
         }
 
     def check(self, step: int, row: dict[str, float], examples: int) -> None:
-        """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the start's."""
+        """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the
+        start's.
+        """
         name = f"training/{self.job.method}"
         if not math.isfinite(row["loss"]):
             raise UserError(
@@ -151,8 +153,8 @@ class Trainer:
             tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
             if wanted is not None and not math.isclose(first, wanted, rel_tol=tolerance):
                 raise UserError(
-                    f"{name}: the first {self.job.preference.loss} loss is {first:.5f}, not {wanted:.5f}: the reference "
-                    f"log-probabilities do not belong to the start weights {self.job.policy}. Delete "
+                    f"{name}: the first {self.job.preference.loss} loss is {first:.5f}, not {wanted:.5f}: the "
+                    f"reference log-probabilities do not belong to the start weights {self.job.policy}. Delete "
                     f"{self.job.output.local()}/reference-*.parquet and run again"
                 )
 

@@ -1,8 +1,9 @@
 """Losses from the summed log-probabilities of sequences; the loop divides their sum by the whole step's weight.
 
-NLL trains SFT and RFT; with an example's weight exp(A / beta) it is advantage-weighted regression. DPO (2305.18290) trains
-DPO and per-step DPO alike: for per-step DPO the prompt ends with the shared steps, so that the loss sees only the
-continuation (2406.14532, section 6). The names in PreferenceSettings.loss follow TRL's, against which they are tested.
+NLL trains SFT and RFT; with an example's weight exp(A / beta) it is advantage-weighted regression. DPO (2305.18290)
+trains DPO and per-step DPO alike: for per-step DPO the prompt ends with the shared steps, so that the loss sees only
+the continuation (2406.14532, section 6). The names in PreferenceSettings.loss follow TRL's, against which they are
+tested.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which examples a step trains on: a function of (seed, epoch, consumed) and of nothing else.
 
-The examples of all epochs form one endless sequence, each epoch a fresh permutation. A step takes the next `batch` of it, so
-a run that was stopped, or that goes on with another number of workers, sees exactly what an uninterrupted one would.
+The examples of all epochs form one endless sequence, each epoch a fresh permutation. A step takes the next `batch` of
+it, so a run that was stopped, or that goes on with another number of workers, sees exactly what an uninterrupted one
+would.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def micro_batches(
 ) -> list[list[np.ndarray]]:
     """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker.
 
-    Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding; with `groups` the
-    examples of a group stay next to each other. Every worker gets the same number of rounds (collectives must match); where
-    examples run out a micro-batch is empty.
+    Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding; with
+    `groups` the examples of a group stay next to each other. Every worker gets the same number of rounds (collectives
+    must match); where examples run out a micro-batch is empty.
     """
     keys = lengths[examples]
     if groups is not None:

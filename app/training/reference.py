@@ -23,8 +23,8 @@ from app.training.order import micro_batches
 def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of chosen and rejected under the start weights, (pairs, 2) float32.
 
-    The engine must still hold the start weights. Computed on all ranks, kept in the output folder under a digest of weights and
-    pairs, so that a run that goes on later (with other weights in the engine) has the same reference.
+    The engine must still hold the start weights. Computed on all ranks, kept in the output folder under a digest of
+    weights and pairs, so that a run that goes on later (with other weights in the engine) has the same reference.
     """
     name = digest(job.fingerprint, job.settings.precision, corpus.ids, size=8)
     path = job.output.local(f"reference-{name}.parquet")

@@ -1,9 +1,9 @@
 """Sequences that share a prefix, computed over one trunk with the rest as branches.
 
-A tree is the trie of its sequences in preorder, four integers a token: the token, its position in its sequence, and `end`, the
-index where its subtree ends. Token q may look at token k when k <= q < end[k]: that one rule is causal attention along every
-branch, keeps branches and neighbouring trees apart, and needs no table of who belongs to whom. Prefix sharing for
-preference pairs: arXiv 2410.20305; here any number of sequences and forks.
+A tree is the trie of its sequences in preorder, four integers a token: the token, its position in its sequence, and
+`end`, the index where its subtree ends. Token q may look at token k when k <= q < end[k]: that one rule is causal
+attention along every branch, keeps branches and neighbouring trees apart, and needs no table of who belongs to whom.
+Prefix sharing for preference pairs: arXiv 2410.20305; here any number of sequences and forks.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch of packed trees, (R, L), with the targets of all of them, (T,). Numpy; app.training.forward makes tensors."""
+    """A batch of packed trees, (R, L), with the targets of all of them, (T,). Numpy; app.training.forward makes
+    tensors.
+    """
 
     tokens: np.ndarray  # (R, L) int64, padded with token 0
     positions: np.ndarray  # (R, L) int64

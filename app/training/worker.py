@@ -9,7 +9,9 @@ from app.training.job import Job
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """Train one job. A UserError is the same on every rank and would only repeat: it is left for the driver, not raised."""
+    """Train one job. A UserError is the same on every rank and would only repeat: it is left for the driver, not
+    raised.
+    """
     job: Job = config["job"]
     import torch
     import torch.distributed as dist

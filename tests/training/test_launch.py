@@ -102,7 +102,7 @@ def test_a_tokenizer_smaller_than_its_data_is_refused(
     context = make_context("sft")
     recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(folder)})})
     smaller = StageContext(context.stage, recipe, context.inputs, context.output, context.progress)
-    with pytest.raises(UserError, match="the tokenizer of .* knows only 30 tokens"):
+    with pytest.raises(UserError, match=r"the tokenizer of .* knows only 30 tokens"):
         launch.run(smaller)
 
 

@@ -216,7 +216,7 @@ def test_a_loss_that_is_no_number_is_one_clear_error(make_trainer: MakeTrainer) 
 def test_a_reference_of_other_weights_is_refused(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer("dpo")
     trainer.reference = trainer.reference + np.array([[1.0, 0.0]], np.float32)  # type: ignore[operator]
-    with pytest.raises(UserError, match="the first sigmoid loss is .* not 0.69315"):
+    with pytest.raises(UserError, match=r"the first sigmoid loss is .* not 0\.69315"):
         trainer.train()
 
 
