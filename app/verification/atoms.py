@@ -33,7 +33,7 @@ class AtomParser(ExpressionParser):
         if kind == "unit":
             return Node("unit", (), value)
         if kind == "noun":
-            return ONE if value in EMPTY_WORDS else Node("noun", (), value)
+            return ONE if value in EMPTY_WORDS and self.at > 1 else Node("noun", (), value)
         if kind == "fn":
             return self.applied(value)
         if kind == "currency":

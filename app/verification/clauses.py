@@ -16,6 +16,7 @@ _NUMBER = re.compile(
     r"(?:\s?\\?%)?"
 )
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
+_GROUP = re.compile(r"[(\[{][^()\[\]{}]{1,80},[^()\[\]{}]{1,80}[)\]}]")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _EQUATED = re.compile(r"(?:^|[A-Za-z]{2,}[,:]?\s+|[.:;,]\s+)\$?(-?[\d.,]*\d)\s*=\s*$")
 _OPEN_SUM = re.compile(
@@ -116,6 +117,12 @@ def last_formula(line: str) -> tuple[str, int] | None:
             content = found[0] + (r" \text{ or } " if "or" in joint[0] else ", ") + content
         found, at = (content, match.end()), match.end()
     return found
+
+
+def last_tuple(line: str) -> tuple[str, int] | None:
+    """The last bracketed list of a line written without delimiters, `(2, 3)`, and where it ends."""
+    found = [m for m in _GROUP.finditer(line) if not is_prose(m[0]) and any(c.isdigit() for c in m[0])]
+    return (found[-1][0], found[-1].end()) if found else None
 
 
 def last_number(line: str) -> tuple[str, int] | None:

@@ -18,6 +18,7 @@ from app.verification.tree import Node, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
+_LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # any but between two digits
 _NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
@@ -127,7 +128,7 @@ def _unread(reference: str, answer: str, why: str) -> Comparison:
 
 def _squeezed(text: str) -> str:
     try:
-        return normalise(text).replace(" ", "")
+        return _LOOSE_SPACE.sub("", normalise(text))
     except ValueError:
         return text
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number
+from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number, last_tuple
 from app.verification.limits import MAX_TAIL, MAX_TRACE
 
 _STOP = re.compile(
@@ -33,7 +33,7 @@ _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 _HASH = re.compile(r"####[ \t]*(?!#)([^\n]*)")
 _HEADING = re.compile(r"\s*(?:\*\*)?(?:step\b|\d+[.)]\s+[A-Za-z]|[A-Za-z]{3,}[^=\d]*:?\s*$)", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"answers?(?:\s+(?:to|for|of|in|that|we|here)\b[^.:\n=?]{0,100}?|\s+therefore|\s+thus|\s+choice)?\**\s*"
+    r"\bans(?:wers?)?(?:\s+(?:to|for|of|in|that|we|here)\b[^.:\n=?]{0,100}?|\s+therefore|\s+thus|\s+choice)?\**\s*"
     r"(?:(?:is|are|was|equals|should be|would be|must be|will be|comes? (?:out )?to(?: be)?)\b"
     r"(?:\s+(?:therefore|thus|now|then|simply|just|"
     r"clearly|approximately|about|equal to|given by|as follows|exactly|indeed|option|choice))*"
@@ -41,6 +41,7 @@ _PHRASE = re.compile(
     r"|\u7b54\u6848(?:\u662f|\u4e3a|[:\uff1a])+\s*",
     re.IGNORECASE,
 )
+_NOT_BUT = re.compile(r"^\s*not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?")
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|sorry|oops|hold on|scratch that|mistake|let me (?:re|double|correct|fix)\w*|"
     r"i made an? error|"
@@ -219,10 +220,10 @@ def _phrase(body: str) -> Extraction | None:
     """What follows the last "the answer is" (or its like) that something follows."""
     offset = max(0, len(body) - MAX_TAIL)
     tail = body[offset:]
-    if "nswer" not in tail and "NSWER" not in tail and "\u7b54\u6848" not in tail:
+    if "ns" not in tail and "NS" not in tail and "\u7b54\u6848" not in tail:
         return None
     for match in reversed(list(_PHRASE.finditer(tail))):
-        content = clip(tail[match.end() : match.end() + 2_000])
+        content = clip(_NOT_BUT.sub("", tail[match.end() : match.end() + 2_000]))
         if content:
             start = offset + match.start()
             end = body.find(content, start + len(match[0]))
@@ -232,6 +233,10 @@ def _phrase(body: str) -> Extraction | None:
 
 def _revised(body: str, found: Extraction) -> Extraction:
     """Follow a self-correction after the answer ("Wait, it should be 12"), where a formula stands in it."""
+    inside = _CORRECTION.search(found.answer) if found.evidence in ("phrase", "hash") else None
+    if inside is not None:
+        content = clip(found.answer[inside.end() :].lstrip(" ,:;."))
+        return Extraction(content, "revised", found.start, found.end) if is_formula(content) else found
     tail = body[found.end : found.end + 1_500]
     cue = _CORRECTION.search(tail)
     if cue is None:
@@ -264,7 +269,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
         return
     if len(line) <= 400 and "\n" not in line and not (is_prose(line) and any(c.isdigit() for c in line)):
         yield Extraction(clip(line, whole=True), "whole", 0, len(body))
-    if _TRUNCATED.search(tail):
+    if _TRUNCATED.search(tail.rstrip("*")):
         yield Missing("unfinished")
         return
     bold = next((m for m in reversed(list(_BOLD.finditer(tail[-2_000:]))) if not _STEP.match(m[1])), None)
@@ -278,7 +283,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 def _last_lines(tail: str) -> Iterator[tuple[str, str]]:
     """Formulas and numbers from the end upwards: the last line that has either decides."""
     for line in reversed(tail[-4_000:].split("\n")):
-        formula, number = last_formula(line), last_number(line)
+        formula, number = last_formula(line) or last_tuple(line), last_number(line)
         if formula is not None and (number is None or formula[1] >= number[1]):
             yield formula[0], "formula"
         if number is not None:

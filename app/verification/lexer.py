@@ -231,6 +231,8 @@ class _Lexer:
                 at = tens.end()
             elif match[0] == "in" and text[at:].lstrip()[:1] in ("(", "[", "{", "\\"):
                 self.push("op", "in", gap)
+            elif match[0] == "a" and self.tokens and self.tokens[-1].kind == "noun":
+                self.push("noun", "a", gap)
             elif match["word"] is not None:
                 for i, (what, value) in enumerate(classify(match[0], after_value=self.after_value(), in_text=in_text)):
                     self.push(what, value, gap or i > 0)

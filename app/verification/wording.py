@@ -14,6 +14,7 @@ _CHOSEN = re.compile(
     r"[(\[]?\s*([A-Ja-j])\s*(?:[)\].:,]|$|\s+(?:[-=:\u2013\u2014(]|because|since|as\b))",
     re.IGNORECASE,
 )
+_NAMED_OPTION = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\(?([A-J])\b")
 _TIME = re.compile(
     r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s*(?:([ap])\.?\s*m\.?|(noon|midnight|o'?clock))?", re.IGNORECASE
 )
@@ -69,7 +70,8 @@ def chosen(answer: str) -> str | None:
     words = plain_words(answer)
     match = _CHOSEN.match(words)
     if match is None:
-        return None
+        named = {m[1] for m in _NAMED_OPTION.finditer(words[:400])}
+        return named.pop() if len(named) == 1 else None
     rest = words[match.end() :]
     if re.search(r"(?:\bor\b|\band\b|,)\s*\(?[A-J]\)?\s*$", rest):
         return None  # names a second option
