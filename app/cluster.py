@@ -9,6 +9,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 
 
@@ -18,9 +19,9 @@ def ray_session() -> Iterator[None]:
     if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
         _keep_to_this_machine()
     import ray
+    import ray.data  # sets up its logging at import, so before _quieten
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    _quieten()
     environment = {"VLLM_LOGGING_LEVEL": "WARNING", "RAY_TRAIN_V2_ENABLED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if ray.is_initialized():
         yield
@@ -38,7 +39,7 @@ def ray_session() -> Iterator[None]:
         _temp_dir=folder,
         log_to_driver=False,
         runtime_env={"env_vars": environment},
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
     )
     try:
         yield
@@ -53,3 +54,11 @@ def _keep_to_this_machine() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in ~/.ray, for all to read
+
+
+def _quieten() -> None:
+    """Leave the console to the stages' own lines; Ray's logs stay in its session folder."""
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # map_batches takes max_concurrency only through the arguments that Ray 2.64 will rename.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
