@@ -16,6 +16,8 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def ray_session() -> Iterator[None]:
     """Connect, and disconnect at the end; a private Ray is stopped and its folder removed."""
+    # After a stop, a stage's thread that still runs must get an error, not start another Ray by itself.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
         _keep_to_this_machine()
     import ray
