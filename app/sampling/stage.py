@@ -11,6 +11,7 @@ from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict, chunked
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, all_or_none
+from app.sampling.longer import continue_cut, shorter_run
 from app.sampling.programs import sample_n
 from app.sampling.settings import EnginePlacement
 from app.sampling.until import Search, sample_until
@@ -48,28 +49,42 @@ class EngineWorker:
 class SamplingWorker(EngineWorker):
     """Shard i = the i-th slice of the training problems; one program a problem, all at once."""
 
-    def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
+    def __init__(
+        self, recipe: Recipe, policy: Policy, problems: Output, output: Output, shorter: Output | None = None
+    ) -> None:
         super().__init__(recipe, policy)
         assert recipe.sampling
-        self.settings, self.output = recipe.sampling, output
+        self.settings, self.output, self.shorter = recipe.sampling, output, shorter
         self.shards = chunked(problems_of(problems, "train"), self.settings.problems_per_shard)
 
     async def process(self, index: int) -> dict[str, float]:
         """Sample the shard's problems, write their traces in the order of the problems."""
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in self.shards[index]]
         fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
-        pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(fitting))
+        pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(index, fitting))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
         counts["skipped_prompts"] = float(len(prompts) - len(fitting))
         self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
         return counts
 
-    async def _plain(self, prompts: list[Prompt]) -> Sampled:
+    async def _plain(self, index: int, prompts: list[Prompt]) -> Sampled:
+        """All samples of the problems; those of a shorter run, where there is one, continued if they were cut there."""
         seed, policy = self.recipe.seed, self.policy.fingerprint
-        found = await all_or_none(
-            sample_n(self.engine, problem, ids, self.settings, seed, policy) for problem, ids in prompts
-        )
-        return list(chain.from_iterable(found)), {}
+        earlier: dict[str, list[Trace]] = {}
+        for trace in Trace.from_table(self.shorter.read_shard(index)) if self.shorter else []:
+            earlier.setdefault(trace.problem_id, []).append(trace)
+
+        async def one(problem: Problem, ids: list[int]) -> list[tuple[Trace, Completion]]:
+            if problem.id not in earlier:
+                return await sample_n(self.engine, problem, ids, self.settings, seed, policy)
+            return await all_or_none(
+                continue_cut(self.engine, trace, self.settings, seed, self.renderer.decode)
+                for trace in earlier[problem.id]
+            )
+
+        found = await all_or_none(one(problem, ids) for problem, ids in prompts)
+        kept = sum(len(traces) for traces in earlier.values())
+        return list(chain.from_iterable(found)), {"from_shorter_run": float(kept)} if kept else {}
 
     async def _until(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
@@ -125,9 +140,12 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     shards = len(chunked(problems_of(problems, "train"), context.recipe.sampling.problems_per_shard))
     pending = context.pending(shards)
     context.progress.begin(shards, shards - len(pending))
+    shorter = shorter_run(context)
+    if shorter and pending:
+        context.progress.say("only traces that an earlier run cut at a smaller max_tokens are continued")
     map_shards(
         worker,
-        (context.recipe, policy_of(context), problems, context.output),
+        (context.recipe, policy_of(context), problems, context.output, shorter),
         pending,
         pool(context.recipe.placement.sampling),
         context.progress,

@@ -23,7 +23,10 @@ class ScriptedWorker(SamplingWorker):
     """One token a character; a statement's first character decides how hard it is."""
 
     def start_renderer(self) -> Any:
-        return SimpleNamespace(prompt_ids=lambda text: [ord(c) - ord("a") for c in text])
+        return SimpleNamespace(
+            prompt_ids=lambda text: [ord(c) - ord("a") for c in text],
+            decode=lambda ids: " ".join(map(str, ids)),
+        )
 
     def start_engine(self) -> Engine:
         return ScriptedEngine(half_right, latency=lambda r: r.seed % 7 / 1000, slots=16, context_length=40)
