@@ -77,7 +77,7 @@ async def credit_problem(
     if not traces:
         return Credit(counts={"problems_without_wrong": 1})
     pool = ProblemRollouts(problem, traces[0].prompt_token_ids, traces, sampler)
-    steps = [split(trace.token_ids, texts, settings.steps) for trace in traces]
+    steps = [split(trace.token_ids, texts, settings.steps, settings.most_steps) for trace in traces]
     known = samples if samples_are_rollouts else []
     look = _together if settings.search == "adaptive" else _one_by_one
     findings = await look(traces, steps, known, pool, settings)

@@ -13,10 +13,11 @@ class CreditSettings(Settings):
     """Monte-Carlo rollouts from step prefixes of wrong traces."""
 
     traces_per_problem: int = Field(default=4, ge=1)  # wrong traces looked at
-    steps: Literal["lines"] = "lines"
+    steps: Literal["lines", "blocks", "headings", "sentences"] = "lines"
+    most_steps: int | None = Field(default=None, ge=1)  # neighbours are merged until so many are left
     search: Literal["adaptive", "binary", "exhaustive"] = "adaptive"
     rollouts: int = Field(default=8, ge=1)  # K a prefix; adaptive: at most so many a step of a trace, taken together
-    confidence: float = Field(default=0.9, gt=0.5, lt=1)  # adaptive: probability of one step at which it stops
+    confidence: float = Field(default=0.7, gt=0.5, lt=1)  # adaptive: probability of one step at which it stops
     temperature: float = Field(default=1.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
     problems_per_shard: int = Field(default=16, ge=1)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-LINE_END = re.compile(r"\n(?:[ \t]*\n)*")  # blank lines belong to the line before them
+LINES = r"\n(?:[ \t]*\n)*"  # blank lines belong to the line before them
+ENDS = {
+    "lines": re.compile(LINES),
+    "blocks": re.compile(r"\n(?:[ \t]*\n)+"),
+    "headings": re.compile(r"\n(?=[#* \t]*Step \d+\b)"),
+    "sentences": re.compile(rf"(?<=[.!?])[ \t]+(?=[A-Z$\\(])|{LINES}"),
+}
+WHOLE = re.compile(r"```.*?```|\$\$.*?\$\$|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)  # code, display maths
 
 
 def cut(text: str, style: str = "lines", most: int | None = None) -> list[int]:
@@ -14,10 +21,13 @@ def cut(text: str, style: str = "lines", most: int | None = None) -> list[int]:
 
     Args:
         text: a solution.
-        style: `lines`.
+        style: `lines`; `blocks` between blank lines; `headings`, each `Step k` at the start of a line begins one; `sentences`,
+            which line ends close too. None cuts inside a code block or display maths.
         most: keep at most `most` steps by merging neighbours, as evenly as the number of steps allows.
     """
-    places = _solid(text, [match.end() for match in LINE_END.finditer(text)])
+    whole = [match.span() for match in WHOLE.finditer(text)]
+    ends = (match.end() for match in ENDS[style].finditer(text))
+    places = _solid(text, [end for end in ends if not any(a < end < b for a, b in whole)])
     return places if most is None else merge(places, most)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credit.splitters import cut, merge
+from app.credit.splitters import WHOLE, cut, merge
 from app.credit.steps import split
 from app.tokens import TokenText
 
@@ -130,3 +130,28 @@ def test_merged_groups_differ_by_at_most_one(steps: int, most: int) -> None:
 def test_cuts_are_inside_and_ascending(text: str) -> None:
     places = cut(text)
     assert places == sorted(set(places)) and all(0 < p < len(text) for p in places)
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "expected"),
+    [
+        ("blocks", "a\nb\n\nc\nd\n \n\ne", ["a\nb\n\n", "c\nd\n \n\n", "e"]),
+        ("headings", "Intro\nStep 1: a\nb\n## Step 2\nc\n**Step 3** d", ["Intro\n", "Step 1: a\nb\n", "## Step 2\nc\n", "**Step 3** d"]),
+        ("sentences", "It is 3.5 m. So x = 2! Why? Go\nnext", ["It is 3.5 m. ", "So x = 2! ", "Why? ", "Go\n", "next"]),
+        ("lines", "a\n$$\nx\n= 1\n$$\nb", ["a\n", "$$\nx\n= 1\n$$\n", "b"]),
+        ("lines", "a\n\\[\nx\n\\]\nb", ["a\n", "\\[\nx\n\\]\n", "b"]),
+        ("blocks", "a\n\n```\nx\n\ny\n```\n\nb", ["a\n\n", "```\nx\n\ny\n```\n\n", "b"]),
+        ("lines", "\\begin{align*}\na\n\\end{align*}\nb", ["\\begin{align*}\na\n\\end{align*}\n", "b"]),
+        ("lines", "a $$ unclosed\nb", ["a $$ unclosed\n", "b"]),
+    ],
+)  # fmt: skip
+def test_styles(style: str, text: str, expected: list[str]) -> None:
+    assert [s.text for s in check([ord(c) for c in text] + [END], chars, style)] == expected
+
+
+@given(st.text(st.sampled_from("aS. \n$1`"), max_size=60), st.sampled_from(["lines", "blocks", "headings", "sentences"]))
+def test_every_style_joins_and_keeps_maths_and_code_whole(text: str, style: str) -> None:
+    steps = check([ord(c) for c in text] + [END], chars, style)
+    for span in WHOLE.finditer(text):
+        inside = [s.end for s in steps if span.start() < s.end < span.end()]
+        assert not inside
