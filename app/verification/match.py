@@ -48,7 +48,8 @@ class Matcher:
         reference, answer = self.settled(reference), self.settled(answer)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
-        left, right = named(reference, self.question, self.tally), named(answer, self.question, self.tally)
+        left = named(reference, self.question, self.tally, sums=reference.kind != "rel")
+        right = named(answer, self.question, self.tally, sums=reference.kind != "rel")
         if left is None or right is None:
             return self.same_equations(reference, answer)
         if left.label is not None and right.label is not None and not self.same_label(left.label, right.label):

@@ -113,7 +113,7 @@ class Evaluator:
         """The value, real where it can be. Raises Undefined, TooCostly, NeedsSymbolic."""
         try:
             result = self._value(node)
-        except (ZeroDivisionError, ValueError) as error:
+        except (ZeroDivisionError, ValueError, TypeError) as error:  # TypeError: complex numbers have no order
             raise Undefined(str(error)) from None
         except OverflowError as error:
             raise TooCostly(str(error)) from None
@@ -214,6 +214,8 @@ class Evaluator:
                 raise TooCostly(f"{name} of a large number")
             return {"factorial": ctx.factorial, "doublefactorial": ctx.fac2, "binom": ctx.binomial}[name](*args)
         if name in ("min", "max"):
+            if len(args) == 1:
+                return x
             return (min if name == "min" else max)(*args)
         if name == "mod":
             return args[0] - args[1] * ctx.floor(args[0] / args[1])

@@ -34,9 +34,10 @@ class Named:
     rounded: tuple[Node, ...] = ()
 
 
-def named(node: Node, question: str | None, tally: Tally) -> Named | None:
+def named(node: Node, question: str | None, tally: Tally, *, sums: bool = True) -> Named | None:
     """The value that a chain of equals signs gives to its first side; None where it is an equation and gives none.
 
+    With `sums`, "x + y = 7" names a value too; of a reference it is the equation of a line.
     Raises FalseChain where two sides without symbols differ.
     """
     if node.kind != "rel":
@@ -46,11 +47,11 @@ def named(node: Node, question: str | None, tally: Tally) -> Named | None:
     sides = list(node.args)
     _check(sides, node.value, tally)
     first = sides[0]
-    if is_label(first, question):
+    if is_label(first, question, sums=sums):
         label: Node | None = first
         sides, operators = sides[1:], node.value[1:]
     elif _closed(first):
-        if len(sides) == 2 and is_label(sides[1], question):
+        if len(sides) == 2 and is_label(sides[1], question, sums=sums):
             return Named(first, sides[1])
         if not all(_closed(s) for s in sides):
             return None
@@ -67,7 +68,7 @@ def _closed(node: Node) -> bool:
     return not symbols(node) and not any(n.kind in ("noun", "call") for n in walk(node))
 
 
-def is_label(node: Node, question: str | None) -> bool:
+def is_label(node: Node, question: str | None, *, sums: bool = True) -> bool:
     """Whether the left side of an equals sign only names what is asked: `x`, `f(3)`, `a + b`, `\\sin A`, words.
 
     `2x` and `x^2` are no labels, so that a half-solved equation gives no value, unless the question asks for just that.
@@ -79,9 +80,13 @@ def is_label(node: Node, question: str | None) -> bool:
         return not any(p.kind == "num" and p.value.value != 1 for p in parts)
     if node.kind == "func" and node.value in _NAMING and node.args[-1].kind in ("sym", "const", "mul"):
         return all(p.kind in ("func", "sym", "mul") or p is node.args[0] for p in parts)
-    if node.kind in ("add", "mul") and all(a.kind in ("sym", "neg", "pow", "inv", "mul") for a in node.args):
+    if node.kind in ("add", "mul") and all(a.kind in ("sym", "neg", "inv", "mul") for a in node.args):
         names = symbols(node)
-        if len(names) >= 2 and all(p.kind not in ("num", "func", "const") or _small(p) for p in parts):
+        if (
+            len(names) >= 2
+            and (sums or not names <= {"x", "y", "z"})
+            and all(p.kind not in ("num", "func", "const") or _small(p) for p in parts)
+        ):
             return True
     if node.kind == "seq" and all(a.kind == "sym" for a in node.args):
         return True

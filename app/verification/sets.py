@@ -185,6 +185,8 @@ def _solve(difference: Node) -> tuple[End, bool] | None:
     for x in (0, 1, 3, -2):
         evaluator = Evaluator(digits, {name: _whole(x)})
         values.append(evaluator.value(difference))
+    if any(getattr(v, "imag", 0) for v in values):
+        return None
     slope = values[1] - values[0]
     tolerance = evaluator.ctx.mpf(10) ** (15 - digits) * (1 + max(abs(v) for v in values))
     if (
