@@ -114,11 +114,15 @@ def requests_of(kind: str, source: Output) -> list[tuple[Request, int]]:
 
 
 class RawEngine:
-    """vLLM's own offline class in an actor, with the environment our engine gets."""
+    """vLLM's own offline class in an actor, with our engine's environment but for the processes it is spread over.
 
-    def __init__(self) -> None:
+    In one process it shares a core with its own tokenizer work; in several, its default, it pays for messages. Which is
+    faster depends on the machine: both are measured, the better is the peer.
+    """
+
+    def __init__(self, processes: str) -> None:
         place = recipe_of("fixed").placement.sampling
-        os.environ.update(cpu_environment(place))
+        os.environ.update(cpu_environment(place) | {"VLLM_ENABLE_V1_MULTIPROCESSING": processes})
         from vllm import LLM
 
         self.llm = LLM(
@@ -242,16 +246,17 @@ def measure(problems: int, rounds: int, folder: str) -> list[Row]:
 
     source = Output(folder, "problems", "k")
     source.write_shard(0, Problem.table(make_problems(0, problems, "train", World())))
-    raw = ray.remote(RawEngine).options(num_cpus=0).remote()
+    raws = [ray.remote(RawEngine).options(num_cpus=0).remote(processes) for processes in ("0", "1")]
     rows = []
     for kind in LENGTHS:
         requests = requests_of(kind, source)
-        ray.get(raw.rate.remote(requests[: len(requests) // 8]))  # warm
+        for raw in raws:
+            ray.get(raw.rate.remote(requests[: len(requests) // 8]))  # warm
         rates: dict[str, list[float]] = {"raw-vllm": [], "ray.data.llm": [], "stage": []}
         for number in range(rounds):
-            rates["raw-vllm"].append(ray.get(raw.rate.remote(requests)))
+            rates["raw-vllm"] += [ray.get(raw.rate.remote(requests)) for raw in raws]
             rates["stage"].append(stage_rate(kind, source, f"{folder}/{number}"))
-            rates["raw-vllm"].append(ray.get(raw.rate.remote(requests)))
+            rates["raw-vllm"] += [ray.get(raw.rate.remote(requests)) for raw in raws]
             if kind == "fixed":
                 rates["ray.data.llm"].append(ray_data_llm_rate(requests))
         for name, found in rates.items():
