@@ -2,8 +2,9 @@
 
     python -m benchmarks.credit [--quick] [--json FILE] [--figure FILE.svg]
 
-The shipped base model solves stories somewhat longer than it was trained on, through vLLM. Every search sees the same traces and, at
-the same prefix, the same rollouts: what was sampled for one is replayed for the next, and counted for both.
+The shipped base model solves stories somewhat longer than it was trained on, through vLLM. Every search sees the same
+traces and, at the same prefix, the same rollouts: what was sampled for one is replayed for the next, and counted for
+both.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +115,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Score:
-    """What one search achieved. `off` counts pits by their distance from the oracle's line; shares are of all traces."""
+    """What one search achieved. `off` counts pits by their distance from the oracle's line."""
 
     name: str
     traces: int
@@ -155,7 +156,7 @@ async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     renderer = Renderer(str(WORLD_MODEL), RenderingSettings())
     vllm = VllmEngine(str(WORLD_MODEL), placement)
     world = World(operations=(4, 6))
-    bench = Bench(Replay(vllm), renderer, make_problems(11, 60 if quick else 120, "train", world))
+    bench = Bench(Replay(vllm), renderer, make_problems(12, 60 if quick else 120, "train", world))
     try:
         await vllm.generate(Request("warm-up", tuple(renderer.prompt_ids(bench.problems[0].statement)), 0, 120))
         plain = await _rate(bench.sample())
@@ -168,7 +169,7 @@ async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
             for kind, parts in SEARCHES.items()
         }
     finally:
-        vllm.close()
+        await vllm.close()
     return rows(scores, plain, first), scores
 
 
@@ -216,7 +217,7 @@ def rows(scores: dict[str, list[Score]], plain: float, first: float) -> list[Row
     return out
 
 
-def figure(scores: dict[str, Sequence[Score]], file: Path) -> None:
+def figure(scores: Mapping[str, Sequence[Score]], file: Path) -> None:
     """Accuracy against tokens, one line a search."""
     import matplotlib
 

@@ -1,9 +1,9 @@
-"""Adaptive search: rollouts go where they tell most a token about where the trace went wrong, until that is sure enough.
+"""Adaptive search: rollouts go where they tell most a token about the first pit, until that is sure enough.
 
-All traces of a problem are searched in rounds of one rollout each. Between rounds every trace learns from everything sampled of the problem so far:
-a plain sample, or a rollout of another prefix or trace, that repeats a trace's first j steps token by token is a rollout
-after step j. (Given that it came by there, how it goes on is the policy's draw from there.) So the result
-depends on the problem alone, not on the time at which answers come back.
+All traces of a problem are searched in rounds of one rollout each. Between rounds every trace learns from everything
+sampled of the problem so far: a plain sample, or a rollout of another prefix or trace, that repeats a trace's first j
+steps token by token is a rollout after step j. (Given that it came by there, how it goes on is the policy's draw from
+there.) So the result depends on the problem alone, not on the time at which answers come back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.records import Trace, Verdict
 
 Judged = tuple[Trace, Verdict]
 Take = Callable[[tuple[int, ...], int], Awaitable[list[Judged]]]  # the first k rollouts from a prefix
-PIT = 0.5  # a change point at least this probable is called the first pit, also where the budget ends before `confidence`
+PIT = 0.5  # a change point at least this probable is called the first pit, also where the budget ends early
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """At which step did a trace's value fall? A Bayesian change point over the steps, from rollouts of any of its prefixes.
 
-Hypothesis c: before step c the trace is alive, from step c on it is dead. A rollout's chance to end right is a Beta variable,
-one for each step it is drawn after. Its mean is small where the trace is dead; where it is alive it lies between the
-problem's own value V (after step 0) and 1 (after the last step): V^((n - i) / n) after step i of n, as if all were equally hard.
-A rollout from a living prefix that repeats the trace past step c has died with it: it counts as lost, and how it ends tells
-of a dead trace. So one that ends right although it repeats many steps shows that those are alive.
+Hypothesis c: before step c the trace is alive, from step c on it is dead. A rollout's chance to end right is a Beta
+variable, one for each step it is drawn after. Its mean is small where the trace is dead; where it is alive it lies
+between the problem's own value V (after step 0) and 1 (after the last step): V^((n - i) / n) after step i of n, as if
+all were equally hard. A rollout from a living prefix that repeats the trace past step c has died with it: it counts
+as lost, and how it ends tells of a dead trace. So one that ends right although it repeats many steps shows that those
+are alive.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Change:
         return score + fit(self.dead(), revived, died)
 
     def gain(self, step: int, posterior: Sequence[float]) -> float:
-        """Expected information, in nats, that one more rollout after `step` (1 to n - 1) gives about the change point."""
+        """Expected information, in nats, that one more rollout after `step` gives about the change point."""
         living = sum(posterior[step:])
         alive, dead = self._next(step, self.alive(step)), self._next(step, self.dead())
         mixed = living * alive + (1 - living) * dead

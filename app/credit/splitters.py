@@ -11,7 +11,8 @@ ENDS = {
     "headings": re.compile(r"\n(?=[#* \t]*Step \d+\b)"),
     "sentences": re.compile(rf"(?<=[.!?])[ \t]+(?=[A-Z$\\(])|{LINES}"),
 }
-WHOLE = re.compile(r"```.*?```|\$\$.*?\$\$|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)  # code, display maths
+# Code and display maths are never cut.
+WHOLE = re.compile(r"```.*?```|\$\$.*?\$\$|\\\[.*?\\\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
 
 
 def cut(text: str, style: str = "lines", most: int | None = None) -> list[int]:
@@ -21,8 +22,8 @@ def cut(text: str, style: str = "lines", most: int | None = None) -> list[int]:
 
     Args:
         text: a solution.
-        style: `lines`; `blocks` between blank lines; `headings`, each `Step k` at the start of a line begins one; `sentences`,
-            which line ends close too. None cuts inside a code block or display maths.
+        style: `lines`; `blocks` between blank lines; `headings`, each `Step k` at the start of a line begins one;
+            `sentences`, which line ends close too. None cuts inside a code block or display maths.
         most: keep at most `most` steps by merging neighbours, as evenly as the number of steps allows.
     """
     whole = [match.span() for match in WHOLE.finditer(text)]

@@ -136,7 +136,8 @@ def test_cuts_are_inside_and_ascending(text: str) -> None:
     ("style", "text", "expected"),
     [
         ("blocks", "a\nb\n\nc\nd\n \n\ne", ["a\nb\n\n", "c\nd\n \n\n", "e"]),
-        ("headings", "Intro\nStep 1: a\nb\n## Step 2\nc\n**Step 3** d", ["Intro\n", "Step 1: a\nb\n", "## Step 2\nc\n", "**Step 3** d"]),
+        ("headings", "Intro\nStep 1: a\nb\n## Step 2\nc\n**Step 3** d",
+         ["Intro\n", "Step 1: a\nb\n", "## Step 2\nc\n", "**Step 3** d"]),
         ("sentences", "It is 3.5 m. So x = 2! Why? Go\nnext", ["It is 3.5 m. ", "So x = 2! ", "Why? ", "Go\n", "next"]),
         ("lines", "a\n$$\nx\n= 1\n$$\nb", ["a\n", "$$\nx\n= 1\n$$\n", "b"]),
         ("lines", "a\n\\[\nx\n\\]\nb", ["a\n", "\\[\nx\n\\]\n", "b"]),
@@ -149,7 +150,9 @@ def test_styles(style: str, text: str, expected: list[str]) -> None:
     assert [s.text for s in check([ord(c) for c in text] + [END], chars, style)] == expected
 
 
-@given(st.text(st.sampled_from("aS. \n$1`"), max_size=60), st.sampled_from(["lines", "blocks", "headings", "sentences"]))
+@given(
+    st.text(st.sampled_from("aS. \n$1`"), max_size=60), st.sampled_from(["lines", "blocks", "headings", "sentences"])
+)
 def test_every_style_joins_and_keeps_maths_and_code_whole(text: str, style: str) -> None:
     steps = check([ord(c) for c in text] + [END], chars, style)
     for span in WHOLE.finditer(text):

@@ -203,8 +203,8 @@ def test_a_trace_without_verdict_is_refused(tmp_path: Path, inputs) -> None:
 # -- choosing among own traces ----------------------------------------------------------------------------------------
 
 SOLUTIONS = st.lists(
-    st.tuples(st.sampled_from(["1 + 1 = 2", "1+1=2", "2 * 1 = 2", "4 - 2 = 2", "two"]), st.sampled_from(["stop", "length"]),
-              st.sampled_from(["correct", "incorrect", "timeout"])),
+    st.tuples(st.sampled_from(["1 + 1 = 2", "1+1=2", "2 * 1 = 2", "4 - 2 = 2", "two"]),
+              st.sampled_from(["stop", "length"]), st.sampled_from(["correct", "incorrect", "timeout"])),
     max_size=12,
 )  # fmt: skip
 
