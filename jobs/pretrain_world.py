@@ -4,7 +4,8 @@
 
 The base knows one-operation arithmetic by heart (bare equations) and the format (short stories of 1 to 4 events), but
 has seen no longer story. Plain PyTorch on one thread, without Ray: the folder it writes is shipped in
-app/problems/world_model, so nobody has to run this. One seed gives one model on one machine; docs/world.md has the figures.
+app/problems/world_model, so nobody has to run this. One seed gives one model on one machine; docs/world.md has the
+figures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which written problems are kept: none that repeats a seed, an evaluation problem or an earlier one, exactly or nearly."""
+"""Which written problems are kept: none that repeats a seed, an evaluation problem or an earlier one, even nearly."""
 
 from __future__ import annotations
 

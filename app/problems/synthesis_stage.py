@@ -89,7 +89,7 @@ def shards_of(settings: SynthesisSettings) -> list[Sequence[int]]:
 
 
 def run(context: StageContext) -> None:
-    """Write candidates, drop duplicates of seeds, of evaluation problems and of each other, write the rest as shard 0."""
+    """Write candidates, drop duplicates of seeds, evaluation problems and each other, write the rest as shard 0."""
     settings = context.recipe.synthesis
     assert settings
     source = context.inputs["problems"]

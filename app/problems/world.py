@@ -1,8 +1,8 @@
 """The grade-school world: unlimited word problems about a running total, with a teacher who solves them.
 
-Somebody has some things; events add, take, double, triple or halve them; distractors state facts that do not matter. All
-is drawn from seeds in plain Python, so problem (seed, index) is the same everywhere. The split of a problem follows from
-its arithmetic alone (start and events), so no two splits share a problem, not even in other words.
+Somebody has some things; events add, take, double, triple or halve them; distractors state facts that do not matter.
+All is drawn from seeds in plain Python, so problem (seed, index) is the same everywhere. The split of a problem follows
+from its arithmetic alone (start and events), so no two splits share a problem, not even in other words.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A capable but human solver. With probability `careful` it writes one operation a line throughout; otherwise each line
-    holds 1, 2 or 3 operations with probabilities in proportion to `merge`. Always right; merged lines are harder to imitate.
+    """A capable but human solver. With probability `careful` it writes one operation a line throughout; otherwise each
+    line holds 1, 2 or 3 operations in proportion to `merge`. Always right; merged lines are harder to imitate.
     """
 
     careful: float = 0.3

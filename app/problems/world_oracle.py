@@ -19,9 +19,9 @@ ANSWER = re.compile(r"#### (\d+)")
 def first_wrong_line(problem: Problem, trace: str) -> int | None:
     """Index (from 0) of the first wrong line of a trace; None where every line is right and the answer is given.
 
-    Wrong is a line that does not parse, does not start at the running total, uses a number no event holds (a distractor), miscounts, or
-    jumps over an event that no later line makes up for. Additions and subtractions between two multiplicative events may come
-    in any order. A trace that stops early is wrong at the line it lacks.
+    Wrong is a line that does not parse, does not start at the running total, uses a number no event holds (a
+    distractor), miscounts, or jumps over an event that no later line makes up for. Additions and subtractions between
+    two multiplicative events may come in any order. A trace that stops early is wrong at the line it lacks.
     """
     return _Reading(Story.of(problem)).first_wrong(trace.split("\n"))
 

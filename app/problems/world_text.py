@@ -1,7 +1,8 @@
 """Words of the grade-school world: names, things, sentences, and the pieces its tokenizer knows.
 
-A template's fields: P/p the subject's pronoun (She/she), o its object form (her), s its possessive (her), other a second
-person, n a number, i the thing's name with a space before it or nothing, thing the name itself, else another thing's.
+A template's fields: P/p the subject's pronoun (She/she), o its object form (her), s its possessive (her), other a
+second person, n a number, i the thing's name with a space before it or nothing, thing the name itself, else another
+thing's.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ QUESTIONS = (
 SENTENCES = START + PLUS + MINUS + EATEN + DOUBLE + TRIPLE + HALVE + DISTRACTORS + QUESTIONS
 
 NUMBERS = 100  # 0 to 99, one token each
-# A number or a line break is a piece of its own; a word takes the space before it and, before a number, the one after it too.
-# So every number is the same token wherever it stands, and a text is the plain concatenation of its pieces.
+# A number or a line break is a piece of its own; a word takes the space before it and, before a number, the one after
+# it too. So every number is the same token wherever it stands, and a text is the plain concatenation of its pieces.
 PIECE = r"\d+|\n|[.?]| ?[^\s\d.?]+(?: (?=\d))?"
 
 
