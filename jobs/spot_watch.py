@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.now:
         end = time.monotonic() + options.grace
         drain(options.grace, "the pod is being deleted", ray_options)
-        time.sleep(max(end - time.monotonic(), 0))  # an idle node's Ray ends sooner, and the container with it
+        time.sleep(max(end - time.monotonic(), 0))  # the pod's work may finish until then
     else:
         left = wait(options.cloud, options.metadata or METADATA[options.cloud], options.interval)
         drain(left, f"{options.cloud} takes the node back in {left:.0f} s", ray_options)
