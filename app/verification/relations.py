@@ -17,7 +17,7 @@ from app.verification.probe import (
     point,
 )
 from app.verification.quantities import has_units, quantity
-from app.verification.tree import Node, add, neg, symbols, walk
+from app.verification.tree import ONE, Node, add, neg, symbols, walk
 from app.verification.values import Tally, same_value
 
 
@@ -80,7 +80,7 @@ def is_label(node: Node, question: str | None, *, sums: bool = True) -> bool:
         return not any(p.kind == "num" and p.value.value != 1 for p in parts)
     if node.kind == "func" and node.value in _NAMING and node.args[-1].kind in ("sym", "const", "mul"):
         return all(p.kind in ("func", "sym", "mul") or p is node.args[0] for p in parts)
-    if node.kind in ("add", "mul") and all(a.kind in ("sym", "neg", "inv", "mul") for a in node.args):
+    if node.kind in ("add", "mul") and all(_plain(a) for a in node.args):
         names = symbols(node)
         if (
             len(names) >= 2
@@ -94,6 +94,11 @@ def is_label(node: Node, question: str | None, *, sums: bool = True) -> bool:
 
 
 _NAMING = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "abs", "det", "log", "ln"})
+
+
+def _plain(node: Node) -> bool:
+    """A symbol, a product of such or one over it; of powers only the -1 of an inverse function."""
+    return node.kind in ("sym", "neg", "inv", "mul") or (node.kind == "pow" and node.args[1] == neg(ONE))
 
 
 def _small(node: Node) -> bool:
