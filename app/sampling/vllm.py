@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
 from app.sampling.engine import Completion, Engine, EngineDead, Request, check_fits
+from app.sampling.lastwords import LastWords
 from app.sampling.meter import Meter
 from app.sampling.settings import EnginePlacement
 
@@ -81,10 +82,14 @@ class VllmEngine(Engine):
             arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
             # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
             arguments["enable_chunked_prefill"] = False
+        words = LastWords()
         try:
-            self.llm: AsyncLLM = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            with words:
+                self.llm: AsyncLLM = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         except ValueError as error:  # pydantic's validation errors among them
             raise UserError(f"{model}: vLLM cannot serve it as placement.sampling asks: {error}") from error
+        except RuntimeError as error:  # the engine's process ended; why, only its standard error tells
+            raise RuntimeError(f"{model}: vLLM's engine does not start: {words.error() or error}") from error
         self.context_length = self.llm.model_config.max_model_len
         self.meter = Meter()
         self._stall, self._watching, self._last_finish = placement.stall_seconds, False, 0.0
