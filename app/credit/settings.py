@@ -20,4 +20,3 @@ class CreditSettings(Settings):
     confidence: float = Field(default=0.7, gt=0.5, lt=1)  # adaptive: probability of one step at which it stops
     temperature: float = Field(default=1.0, ge=0)
     max_tokens: int = Field(default=512, ge=1)
-    problems_per_shard: int = Field(default=16, ge=1)
