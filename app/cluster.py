@@ -29,7 +29,10 @@ def ray_session() -> Iterator[None]:
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": environment}, log_to_driver=False)
+        new = {
+            name: value for name, value in environment.items() if name not in os.environ
+        }  # the job's own settings win
+        ray.init(runtime_env={"env_vars": new}, log_to_driver=False)
         try:
             yield
         finally:
