@@ -107,7 +107,7 @@ def load_model(job: Job) -> torch.nn.Module:
         job.policy,
         revision=job.revision,
         dtype=DTYPES[job.settings.precision],
-        attn_implementation=job.attention,
+        attn_implementation="sdpa",
         trust_remote_code=job.trust_remote_code,
     )
     model.config.use_cache = False

@@ -9,6 +9,7 @@ from app.errors import UserError
 from app.training.trees import Rows
 
 LOGITS = 2**26  # values of logits held at once; more are computed chunk by chunk and again in the backward pass
+SHORT = 192  # tokens of a row up to which plain attention beats SDPA on a CPU (benchmarks.training)
 
 
 class TokenLogProbs(torch.nn.Module):
@@ -27,6 +28,8 @@ class TokenLogProbs(torch.nn.Module):
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Log-probabilities (T,) float32 of the targets; tokens, positions, ends (R, L); sources, targets (T,)."""
+        plain = tokens.device.type == "cpu" and tokens.shape[1] <= SHORT
+        self.model.config._attn_implementation = "eager" if plain else "sdpa"
         mask = None if ends is None else self.mask(ends)
         body = self.model.base_model(input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False)
         hidden = body.last_hidden_state.flatten(0, 1)[sources]

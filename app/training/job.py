@@ -34,13 +34,6 @@ class Job:
         return self.settings
 
     @property
-    def attention(self) -> str:
-        """On a CPU the plain attention is the faster one at the lengths of math traces; benchmarks.training has
-        figures.
-        """
-        return "sdpa" if self.placement.gpus else "eager"
-
-    @property
     def metrics(self) -> Path:
         """JSON lines, one a step."""
         return self.output.local("metrics.jsonl")
