@@ -133,7 +133,7 @@ def test_other_weights_replace_these_and_back(engine: Any, run: Run, renderer: R
 def test_a_hanging_engine_is_killed_and_dead(engine: Any, run: Run, renderer: Renderer) -> None:
     prompt = renderer.prompt_ids(STATEMENT)
     [process] = engine.processes()
-    engine._stall = 1.0
+    engine._stall, engine._watching = 1.0, False  # watch anew: the earlier watch looks only every few minutes
 
     async def hang() -> None:
         task = asyncio.create_task(engine.generate_n([request(prompt, seed, max_tokens=200) for seed in range(64)]))
