@@ -28,11 +28,11 @@ $(STAMP): requirements/cpu.txt
 demo: $(STAMP)  ## the whole job on the embedded default, two cores, no GPU
 	$(BIN)/python -m jobs.run demo
 
-test: $(STAMP)  ## lint's import check, unit tests, short end-to-end tests on the real engines
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## import directions, unit tests, short end-to-end tests on the real engines
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-slow: $(STAMP)  ## the slow end-to-end tests
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)  ## ruff, mypy, import directions
 	$(BIN)/ruff check .
