@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -38,7 +38,9 @@ class Record:
     @classmethod
     def table(cls, records: Iterable[Self]) -> pa.Table:
         """Records as an Arrow table of this record's schema."""
-        return pa.Table.from_pylist([asdict(r) for r in records], schema=cls.schema)  # type: ignore[call-overload]
+        rows = list(records)
+        columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in cls.schema]
+        return pa.Table.from_arrays(columns, schema=cls.schema)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Self]:

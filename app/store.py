@@ -151,13 +151,17 @@ class Output:
         """A binary sink that becomes file `name` only when it was written whole."""
         fs, base = self.open()
         final, temporary = posixpath.join(base, name), posixpath.join(base, f".{name}.{uuid.uuid4().hex[:8]}")
-        remote = not isinstance(fs, pafs.LocalFileSystem)  # an object appears only when its upload ends
-        target = final if remote else temporary
+        remote = not isinstance(fs, pafs.LocalFileSystem)
         try:
             fs.create_dir(base, recursive=True)
-            with fs.open_output_stream(target) as sink:
-                yield sink
-            if not remote:
+            if remote:  # collected first: closing an upload after a failure would publish the half that is there
+                whole = pa.BufferOutputStream()
+                yield whole
+                with fs.open_output_stream(final) as sink:
+                    sink.write(whole.getvalue())
+            else:
+                with fs.open_output_stream(temporary) as sink:
+                    yield sink
                 os.replace(temporary, final)
         except BaseException as error:
             if not remote and os.path.exists(temporary):

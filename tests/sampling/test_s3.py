@@ -78,3 +78,11 @@ def test_a_run_in_a_bucket_goes_on_where_it_stopped(bucket: str) -> None:
     assert traces == process(context(f"{bucket}/other", until={"correct": 2}), [0, 1, 2, 3, 4])
     assert len({t.id for t in traces}) == len(traces) == int(asked.output.counts()["traces"])
     assert all(isinstance(t, Trace) for t in traces)
+
+
+def test_an_upload_that_fails_leaves_no_shard(bucket: str) -> None:
+    asked = context(f"{bucket}/runs/demo")
+    with pytest.raises(ZeroDivisionError), asked.output.atomic("part-00000.parquet") as sink:
+        sink.write(b"half")
+        1 / 0  # noqa: B018
+    assert asked.output.done_shards() == []
