@@ -36,37 +36,45 @@ def test_gsm8k_with_smollm(smollm: Path, tmp_path: Path) -> None:
     assert sum(bool(re.search(r"\d", text)) for text in texts) > len(texts) // 2
 
 
-def test_synthesis_through_vllm_serve(smollm: Path, tmp_path: Path) -> None:
-    """A 135M model writes few usable problems: what counts is that each request is accounted for."""
-    rows = [
+@pytest.fixture
+def source(tmp_path: Path) -> dict[str, str]:
+    """Ten problems of one kind in two files."""
+    text = "Tom has {0} apples and buys {1} more at the shop. How many does he have?"
+    rows = [{"question": text.format(n, n + 2), "answer": f"#### {2 * n + 2}"} for n in range(5, 15)]
+    for name, part in (("train", rows[:8]), ("test", rows[8:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in part))
+    return {"kind": "file", "train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
+
+
+def synthesise(folder: Path, source: dict[str, str], writer: dict[str, object]) -> dict[str, object]:
+    """Manifest of stage synthesis with a writer; every request must be a problem or counted as dropped."""
+    recipe = recipe_file(
+        folder,
         {
-            "question": f"Tom has {n} apples and buys {n + 2} more at the shop. How many does he have?",
-            "answer": f"#### {2 * n + 2}",
-        }
-        for n in range(5, 15)
-    ]
-    file = tmp_path / "problems.jsonl"
-    file.write_text("\n".join(json.dumps(row) for row in rows[:8]))
-    test = tmp_path / "test.jsonl"
-    test.write_text("\n".join(json.dumps(row) for row in rows[8:]))
-    with served(smollm, tmp_path / "serve.log") as url:
-        recipe = recipe_file(
-            tmp_path,
-            {
-                "name": "endpoint",
-                "problems": {"source": {"kind": "file", "train": str(file), "test": str(test)}},
-                "synthesis": {
-                    "writer": {"kind": "openai", "base_url": url, "model": "writer", "concurrency": 4},
-                    "count": 12,
-                    "max_tokens": 120,
-                },
-            },
-        )
-        for stage in ("problems", "synthesis"):
-            run(recipe, tmp_path / "runs", "--only", stage)
-    manifest = json.loads(next((tmp_path / "runs" / "endpoint" / "synthesis").glob("*/manifest.json")).read_text())
+            "name": "written",
+            "problems": {"source": source},
+            "synthesis": {"writer": writer, "count": 12, "max_tokens": 120},
+            "placement": {"sampling": {"kv_cache_gib": 0.5, "max_model_len": 1024}},
+        },
+    )
+    for stage in ("problems", "synthesis"):
+        run(recipe, folder / "runs", "--only", stage)
+    manifest = json.loads(next((folder / "runs" / "written" / "synthesis").glob("*/manifest.json")).read_text())
     counts = manifest["counts"]
     dropped = sum(value for name, value in counts.items() if name.startswith("dropped"))
     assert counts["asked"] == 12
     assert counts["problems"] == 12 - dropped == manifest["rows"]
+    return manifest
+
+
+def test_synthesis_through_vllm_serve(smollm: Path, source: dict[str, str], tmp_path: Path) -> None:
+    """A 135M model writes few usable problems: what counts is that each request is accounted for."""
+    with served(smollm, tmp_path / "serve.log") as url:
+        writer = {"kind": "openai", "base_url": url, "model": "writer", "concurrency": 4}
+        manifest = synthesise(tmp_path, source, writer)
     assert url not in json.dumps(manifest)
+
+
+def test_synthesis_by_the_runs_own_vllm(smollm: Path, source: dict[str, str], tmp_path: Path) -> None:
+    manifest = synthesise(tmp_path, source, {"kind": "vllm", "weights": {"path": str(smollm)}})
+    assert str(smollm) not in json.dumps(manifest["settings"])
