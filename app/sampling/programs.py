@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.records import Problem, Trace, digest, seed_from, trace_id
+from app.records import Problem, Trace, seed_from, trace_id
 from app.sampling.engine import Completion, Engine, Request
 from app.sampling.settings import SamplingSettings
 
@@ -50,35 +50,3 @@ async def sample_n(
     requests = [sample_request(problem, prompt_ids, n, settings, seed, policy) for n in numbers]
     done = await engine.generate_n(requests)
     return [(trace_of(problem, n, policy, r, d), d) for n, r, d in zip(numbers, requests, done, strict=True)]
-
-
-async def continue_from(
-    engine: Engine, trace: Trace, prefix_tokens: int, k: int, settings: SamplingSettings, seed: int
-) -> list[Trace]:
-    """k rollouts from the first `prefix_tokens` tokens of a trace, as token ids: nothing is tokenised again.
-
-    The rollouts' ids and seeds follow from problem, policy and prefix, so two traces that begin alike ask the same.
-    """
-    prefix = trace.token_ids[:prefix_tokens]
-    prompt = (*trace.prompt_token_ids, *prefix)
-    names = [trace_id(trace.problem_id, n, trace.policy, "rollout-" + digest(prefix)) for n in range(k)]
-    requests = [
-        Request(name, prompt, seed_from(seed, name), settings.max_tokens, settings.temperature, settings.top_p)
-        for name in names
-    ]
-    return [
-        Trace(
-            id=request.id,
-            problem_id=trace.problem_id,
-            sample=n,
-            seed=request.seed,
-            policy=trace.policy,
-            prompt_token_ids=list(prompt),
-            token_ids=list(done.token_ids),
-            text=done.text,
-            finish_reason=done.finish_reason,
-            prefix_tokens=len(prefix),
-            parent=trace.id,
-        )
-        for n, (request, done) in enumerate(zip(requests, await engine.generate_n(requests), strict=True))
-    ]

@@ -8,7 +8,7 @@ import pytest
 
 from app.records import Problem, seed_from, trace_id
 from app.sampling.engine import PromptTooLong
-from app.sampling.programs import continue_from, sample_n
+from app.sampling.programs import sample_n
 from app.sampling.scripted import ScriptedEngine, digits
 from app.sampling.settings import SamplingSettings
 
@@ -51,26 +51,3 @@ def test_seeds_change_with_the_runs_seed_and_ids_do_not() -> None:
 def test_a_prompt_without_room_is_refused() -> None:
     with pytest.raises(PromptTooLong):
         asyncio.run(sample_n(ScriptedEngine(context_length=4), PROBLEM, [1, 2, 3, 4], SETTINGS, 0, "pol"))
-
-
-def test_rollouts_continue_token_ids_and_name_their_parent() -> None:
-    engine = ScriptedEngine()
-    [(trace, _), *_] = asyncio.run(sample_n(engine, PROBLEM, [5, 6], SETTINGS, 0, "pol"))
-    rollouts = asyncio.run(continue_from(engine, trace, 3, 4, SETTINGS, 0))
-    assert len({r.id for r in rollouts} | {trace.id}) == 5
-    for number, rollout in enumerate(rollouts):
-        assert rollout.prompt_token_ids == [5, 6, *trace.token_ids[:3]]
-        assert (rollout.sample, rollout.prefix_tokens, rollout.parent) == (number, 3, trace.id)
-        assert rollout.seed == seed_from(0, rollout.id)
-
-
-def test_traces_that_begin_alike_ask_for_the_same_rollouts() -> None:
-    engine = ScriptedEngine()
-    (one, _), (two, _) = asyncio.run(sample_n(engine, PROBLEM, [5], SETTINGS, 0, "pol"))[:2]
-    start, other = asyncio.run(_both(engine, one, two))
-    assert [r.id for r in start] == [r.id for r in other]
-    assert [r.token_ids for r in start] == [r.token_ids for r in other]
-
-
-async def _both(engine, one, two):  # type: ignore[no-untyped-def]
-    return await continue_from(engine, one, 0, 3, SETTINGS, 0), await continue_from(engine, two, 0, 3, SETTINGS, 0)
