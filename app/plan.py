@@ -104,16 +104,23 @@ def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | 
 
 def training_problems(recipe: Recipe) -> int | None:
     """How many training problems a run has at most, None where only the source knows."""
-    return recipe.synthesis.count if recipe.synthesis else recipe.problems.train
+    seeds, synthesis = recipe.problems.train, recipe.synthesis
+    if synthesis is None:
+        return seeds
+    if synthesis.keep_seeds:
+        return None if seeds is None else seeds + synthesis.count
+    return synthesis.count
 
 
 def table(recipe: Recipe, steps: list[Step]) -> str:
     """The plan as text."""
     problems = training_problems(recipe)
     lines = [f"{'stage':<22}{'state':<22}{'tokens at most':>16}  folder"]
-    total = 0
+    total, unknown = 0, 0
     for step in steps:
         bound = tokens_at_most(recipe, step.stage, problems)
+        samples = step.stage.name.partition("/")[0] in ("sampling", "credit", "evaluation")
+        unknown += samples and bound is None and step.state != "done"
         will_run = step.state != "done"
         state = {"done": "reused", "new": "runs", "partial": f"goes on ({step.shards} shards)"}[step.state]
         total += bound if bound and will_run else 0
@@ -121,4 +128,8 @@ def table(recipe: Recipe, steps: list[Step]) -> str:
         lines.append(f"{step.stage.name:<22}{state:<22}{tokens:>16}  {step.output.stage}/{step.output.key}")
         lines += [f"    because {name}" for name in step.changed]
     lines.append(f"tokens to sample at most: {total:,} (every trace at its limit; traces usually end earlier)")
+    if unknown:
+        lines.append(
+            f"and {unknown} stages whose number of problems only the source knows: give problems.train and .test"
+        )
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import UserError
 from app.graph import build
-from app.plan import keys_of
+from app.plan import keys_of, plan, table
 from app.recipe import load
 
 RECIPES = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml"))
@@ -144,3 +144,17 @@ def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
     assert names[0] == "problems"
     assert names[-1] == "report"
     assert all(set(stage.inputs) <= set(names[:index]) for index, stage in enumerate(stages))
+
+
+def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, tmp_path: Path) -> None:
+    written = ["synthesis.count=10", "synthesis.keep_seeds=true", "sampling.max_tokens=100"]
+    known = load(str(recipe), written)
+    text = table(known, plan(build(known), str(tmp_path)))
+    assert f"{(4 + 10) * 2 * 100:,}" in text
+    assert "only the source knows" not in text
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"question": "What is one and one?", "answer": "#### 2"}\n')
+    unknown = load(str(recipe), [*written, f"problems={{source: {{kind: file, train: {file}, test: {file}}}}}"])
+    assert "and 2 stages whose number of problems only the source knows" in table(
+        unknown, plan(build(unknown), str(tmp_path))
+    )
