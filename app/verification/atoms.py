@@ -125,12 +125,7 @@ class AtomParser(ExpressionParser):
             return num(literal(token.value[0]))
         if token.kind == "op" and token.value not in ("(",):
             raise Unreadable(f"{token.value!r} where an argument should stand")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge(f"more than {MAX_DEPTH} levels")
-        node = self.atom()
-        self.depth -= 1
-        return node
+        return self.factor_without_power()
 
     def bracket(self, value: str) -> Node:
         if value in ("|", "||"):
