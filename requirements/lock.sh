@@ -10,5 +10,5 @@ pin() {
         --no-annotate --no-header -q -o "$out"
     sed -i 's/^\(torch==[0-9.]*\)+cpu$/\1/' "$out"
 }
-pin requirements/cpu.txt --extra cpu --extra dev --extra bench --override requirements/overrides.txt
-pin requirements/gpu.txt --extra gpu --python-platform linux
+pin requirements/cpu.txt --extra cpu --extra lora --extra tensorboard --extra dev --extra bench --override requirements/overrides.txt
+pin requirements/gpu.txt --extra gpu --extra lora --extra tensorboard --python-platform linux
