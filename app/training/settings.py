@@ -26,11 +26,16 @@ class TrainSettings(Settings):
     group: Literal["none", "problem"] = "none"  # problem: its examples stay together in a step, over one trunk
     precision: Literal["bf16", "fp32"] = "bf16"
     checkpoint_steps: int = Field(default=100, ge=1)
+    evaluate_every: int | None = Field(default=None, ge=1)  # steps between greedy accuracies on validation problems
+    evaluate_problems: int = Field(default=200, ge=1)  # of them, the first by id
+    patience: int | None = Field(default=None, ge=1)  # evaluations without a better one that end training
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps")
+        if self.patience is not None and self.evaluate_every is None:
+            raise ValueError("patience needs evaluate_every: without evaluations nothing can be judged better")
         return self
 
 
@@ -63,3 +68,5 @@ class TrainPlacement(Settings):
     zero: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     max_failures: int = Field(default=3, ge=-1)
+    peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
+    boards: list[Literal["tensorboard", "wandb", "mlflow"]] = []  # where the curves go besides metrics.jsonl
