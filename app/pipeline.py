@@ -110,20 +110,20 @@ class _Scheduler:
 def manifest(step: Step, inputs: dict[str, Output], started: str, seconds: float) -> dict[str, Any]:
     """What a finished stage says of itself. `seconds` is this session's wall time; counts cover all sessions."""
     output = step.output
-    shards = output.done_shards()
+    written = output.written()
     return {
         "stage": step.stage.name,
         "key": output.key,
         "revision": step.stage.revision,
         "settings": step.stage.settings,
         "inputs": {name: value.key for name, value in inputs.items()},
-        "shards": len(shards),
-        "rows": sum(output.shard_rows(index) for index in shards),
-        "counts": output.counts(),
+        "shards": written.shards,
+        "rows": written.rows,
+        "counts": written.counts,
         "started": started,
         "finished": _now(),
         "seconds": round(seconds, 3),
-        "digests": output.digests(),
+        "digest": written.digest,
         "versions": versions(),
     }
 

@@ -4,8 +4,9 @@
     ROOT/STAGE/KEY/KIND-00000.parquet     a second table of the same shard, written before its part
     ROOT/STAGE/KEY/manifest.json          written last; it exists = the stage is done
 
-ROOT is a path or a URI pyarrow knows (s3://, gs://, file://). A shard's counts travel in its Parquet metadata, so the
-files alone tell how far a stage got and what it cost. Writing a shard twice is harmless: same name, same rows.
+ROOT is a path or a URI pyarrow knows (s3://, gs://, file://). A shard's counts and the digest of its data travel in its
+Parquet footer, written with it by the worker: the files alone tell how far a stage got, what it cost, and whether they are
+still what was written. Writing a shard twice is harmless: same name, same rows.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.records import totals
+from app.records import chunked, totals
 
 COUNTS = b"eightfold.counts"
+DIGEST = b"eightfold.digest"
+READERS = 32  # threads that read footers: what takes time is storage's answer, not the processor
+
+T = TypeVar("T")
 
 
 def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
@@ -37,6 +43,36 @@ def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
     if "://" in root:
         return pafs.FileSystem.from_uri(root)
     return pafs.LocalFileSystem(), os.path.abspath(root)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the footers of a stage's shards say."""
+
+    shards: int
+    rows: int
+    counts: dict[str, float]  # summed
+    digest: str  # hex, over the shards' own digests in order
+
+
+class _Hashing:
+    """A sink that passes on what is written and hashes it."""
+
+    closed = False
+
+    def __init__(self, sink: Any) -> None:
+        self.sink, self.hash = sink, hashlib.blake2b(digest_size=16)
+
+    def write(self, data: Any) -> int:
+        self.hash.update(data)
+        self.sink.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """Whoever opened the sink closes it."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +106,70 @@ class Output:
         return sorted(int(n[len(start) : -len(end)]) for n in names if n.startswith(start) and n.endswith(end))
 
     def write_shard(
-        self, index: int, table: pa.Table, counts: dict[str, float] | None = None, kind: str = "part"
+        self,
+        index: int,
+        table: pa.Table | Iterable[pa.Table],
+        counts: dict[str, float] | None = None,
+        kind: str = "part",
     ) -> None:
-        """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done."""
-        meta = {**(table.schema.metadata or {}), COUNTS: json.dumps(counts or {}).encode()}
+        """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done.
+
+        Several tables of one schema become one row group each, so that a reader can take some of them.
+        """
+        tables = [table] if isinstance(table, pa.Table) else list(table)
+        told = json.dumps(counts or {}).encode()
         with self.atomic(f"{kind}-{index:05d}.parquet") as sink:
-            pq.write_table(table.replace_schema_metadata(meta), sink, compression="zstd")
+            hashing = _Hashing(sink)
+            with pq.ParquetWriter(hashing, tables[0].schema, compression="zstd") as writer:
+                for group in tables:
+                    writer.write_table(group)
+                hashing.hash.update(told)
+                writer.add_key_value_metadata({COUNTS: told, DIGEST: hashing.hash.hexdigest().encode()})
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self.open()
         table = pq.read_table(self.shard_path(index, kind), filesystem=fs, columns=columns, partitioning=None)
         return table.replace_schema_metadata(None)
 
-    def shard_rows(self, index: int) -> int:
+    def footer(self, index: int, kind: str = "part") -> pq.FileMetaData:
+        """Parquet's footer of one shard."""
         fs, _ = self.open()
-        return pq.read_metadata(self.shard_path(index), filesystem=fs).num_rows
+        return pq.read_metadata(self.shard_path(index, kind), filesystem=fs)
+
+    def shard_rows(self, index: int) -> int:
+        return self.footer(index).num_rows
 
     def shard_counts(self, index: int, kind: str = "part") -> dict[str, float]:
         """The counts given to `write_shard`."""
-        fs, _ = self.open()
-        meta = pq.read_schema(self.shard_path(index, kind), filesystem=fs).metadata or {}
-        return json.loads(meta.get(COUNTS, b"{}"))
+        return _counts(self.footer(index, kind))
 
     def counts(self) -> dict[str, float]:
         """Sum of the counts of all shards there are."""
-        return totals(map(self.shard_counts, self.done_shards()))
+        return self.written().counts
+
+    def written(self, kind: str = "part") -> Written:
+        """What all shards hold together. Each footer is read once, many at a time, and none is kept."""
+        fs, _ = self.open()
+        shards, rows, found = self.done_shards(kind), 0, hashlib.blake2b(digest_size=16)
+        counts: dict[str, float] = {}
+        footers = _parallel(lambda index: pq.read_metadata(self.shard_path(index, kind), filesystem=fs), shards)
+        for index, footer in zip(shards, footers, strict=True):
+            rows += footer.num_rows
+            counts = totals((counts, _counts(footer)))
+            found.update(b"%d %s\n" % (index, (footer.metadata or {}).get(DIGEST, b"")))
+        return Written(len(shards), rows, counts, found.hexdigest())
+
+    def damaged(self, kind: str = "part") -> list[str]:
+        """Names of shards that no longer hold what was written into them. Reads every byte."""
+
+        fs, _ = self.open()
+
+        def check(index: int) -> str | None:
+            with fs.open_input_file(self.shard_path(index, kind)) as file:
+                data = file.read()
+            return None if _intact(data) else f"{kind}-{index:05d}.parquet"
+
+        return [name for name in _parallel(check, self.done_shards(kind)) if name]
 
     def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""
@@ -121,15 +196,6 @@ class Output:
 
     def manifest(self) -> dict[str, Any]:
         return self.read_json("manifest.json")
-
-    def digests(self) -> dict[str, str]:
-        """Hex digest of each shard's bytes."""
-        fs, _ = self.open()
-        out = {}
-        for index in self.done_shards():
-            with fs.open_input_file(self.shard_path(index)) as file:
-                out[f"part-{index:05d}.parquet"] = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-        return out
 
     def write_json(self, name: str, value: Any) -> None:
         with self.atomic(name) as sink:
@@ -162,6 +228,8 @@ class Output:
             else:
                 with fs.open_output_stream(temporary) as sink:
                     yield sink
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())  # or a machine that loses power may keep the name without the content
                 os.replace(temporary, final)
         except BaseException as error:
             if not remote and os.path.exists(temporary):
@@ -172,6 +240,29 @@ class Output:
                     "mend the folder or free some space, then run the same command again"
                 ) from error
             raise
+
+
+def _parallel(work: Callable[[int], T], items: list[int]) -> Iterator[T]:
+    """`work` of each item, in order, by threads; a bounded number of results waits."""
+    with ThreadPoolExecutor(max(1, min(READERS, len(items)))) as threads:
+        for some in chunked(items, 32 * READERS):
+            yield from threads.map(work, some)
+
+
+def _counts(footer: pq.FileMetaData) -> dict[str, float]:
+    return json.loads((footer.metadata or {}).get(COUNTS, b"{}"))
+
+
+def _intact(data: bytes) -> bool:
+    """Whether a Parquet file's data and counts have the digest in its footer (its last 8 bytes: length and magic)."""
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+    except (pa.ArrowInvalid, OSError):
+        return False  # not even a footer that can be read
+    body = memoryview(data)[: len(data) - 8 - int.from_bytes(data[-8:-4], "little")]
+    found = hashlib.blake2b(body, digest_size=16)
+    found.update(metadata.get(COUNTS, b""))
+    return found.hexdigest().encode() == metadata.get(DIGEST)
 
 
 @contextlib.contextmanager

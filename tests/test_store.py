@@ -42,7 +42,8 @@ def test_a_shard_comes_back_as_it_was(output: Output) -> None:
 
 
 def test_nothing_there(output: Output) -> None:
-    assert output.done_shards() == [] and output.counts() == {} and not output.finished and output.digests() == {}
+    assert output.done_shards() == [] and output.counts() == {} and not output.finished
+    assert (output.written().shards, output.written().rows, output.damaged()) == (0, 0, [])
     with pytest.raises(UserError, match=r"no shards there; run stage 'training/sft' first"):
         output.read()
 
@@ -81,13 +82,48 @@ def test_writing_twice_keeps_the_last_and_leaves_no_trace(output: Output) -> Non
     assert output.read().num_rows == 1 and output.counts() == {"n": 2} and files(output) == ["part-00000.parquet"]
 
 
-def test_the_same_rows_give_the_same_bytes(output: Output, tmp_path: Path) -> None:
+def test_the_same_rows_give_the_same_digest(output: Output, tmp_path: Path) -> None:
     other = Output(str(tmp_path / "other"), "s", "k")
-    output.write_shard(0, TABLE, {"n": 1})
-    other.write_shard(0, TABLE, {"n": 1})
-    assert output.digests() == other.digests()
+    for index in (0, 7):
+        output.write_shard(index, TABLE, {"n": index})
+    for index in (7, 0):
+        other.write_shard(index, TABLE, {"n": index})
+    assert output.written() == other.written()
     other.write_shard(0, TABLE, {"n": 2})
-    assert output.digests() != other.digests()
+    counts = other.written().digest
+    other.write_shard(0, TABLE.slice(1), {"n": 0})
+    assert len({output.written().digest, counts, other.written().digest}) == 3
+
+
+def test_what_is_written_is_summed_in_any_number_of_shards(output: Output) -> None:
+    for index in range(70):  # more than are read at a time
+        output.write_shard(index, TABLE.slice(index % 2), {"n": index})
+    found = output.written()
+    assert (found.shards, found.rows, found.counts) == (70, 105, {"n": 70 * 69 / 2})
+
+
+@pytest.mark.parametrize("where", ["data", "counts", "end", "all"])
+def test_a_byte_that_changed_on_the_disk_is_found(output: Output, where: str) -> None:
+    for index in range(3):
+        output.write_shard(index, TABLE, {"tokens": 5})
+    output.write_shard(1, TABLE, kind="verdicts")
+    assert output.damaged() == output.damaged("verdicts") == []
+    path = Path(output.shard_path(1))
+    data = bytearray(path.read_bytes())
+    if where == "end":
+        data = data[:-5]
+    elif where == "all":
+        data = bytearray()
+    else:
+        data[data.index(b'"tokens": 5') + 10 if where == "counts" else 20] ^= 1
+    path.write_bytes(data)
+    assert output.damaged() == ["part-00001.parquet"] and output.damaged("verdicts") == []
+
+
+def test_a_shard_may_have_several_row_groups(output: Output) -> None:
+    output.write_shard(0, [TABLE, TABLE.slice(1)])
+    assert output.read().num_rows == 3 and output.damaged() == []
+    assert [output.footer(0).row_group(i).num_rows for i in range(2)] == [2, 1]
 
 
 def test_counts_sum_over_shards(output: Output) -> None:

@@ -80,12 +80,12 @@ class Writer:
                 "settings": settings or {"seed": 0},
                 "inputs": {i: self.outputs[i].key for i in inputs},
                 "shards": len(output.done_shards()),
-                "rows": sum(output.shard_rows(i) for i in output.done_shards()),
+                "rows": output.written().rows,
                 "counts": output.counts(),
                 "started": f"2026-05-01T10:{self.minute - 3:02d}:00.000+00:00",
                 "finished": f"2026-05-01T10:{self.minute - 1:02d}:30.000+00:00",
                 "seconds": seconds,
-                "digests": output.digests(),
+                "digest": output.written().digest,
                 "versions": {"ray": "2.60.0", "torch": "2.13.0"},
             }
         )

@@ -76,9 +76,9 @@ def test_a_stage_trains_and_exports(ray_local: str, make_context: MakeContext, c
     told = capsys.readouterr().err
     assert "rows left out: 1 equal_branches" in told
     assert "training/step_dpo: 2/2 steps" in told
-    before = context.output.digests()
+    before = context.output.written()
     launch.run(context)  # done is done
-    assert context.output.digests() == before
+    assert context.output.written() == before
 
 
 def test_bad_data_is_refused_before_any_worker_starts(make_context: MakeContext, tmp_path: Path) -> None:
