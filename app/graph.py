@@ -182,6 +182,7 @@ class _Builder:
         return self.stage(f"evaluation/{method}", "app.evaluation.stage", settings, inputs, policy=policy)
 
     def report(self, stages: list[Stage]) -> Stage:
-        return self.stage(
-            "report", "app.report.stage", {"name": self.recipe.name}, [s.name for s in stages], problems=self.source
-        )
+        settings: dict[str, Any] = {"name": self.recipe.name}
+        if self.recipe.prices:  # the report shows costs: another price, another report, and nothing else
+            settings["prices"] = self.recipe.prices.model_dump(mode="json")
+        return self.stage("report", "app.report.stage", settings, [s.name for s in stages], problems=self.source)

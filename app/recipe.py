@@ -1,4 +1,4 @@
-"""What a run is: one validated YAML file. Everything but `placement` decides results and enters stage keys."""
+"""What a run is: one validated YAML file. All but `placement` and `prices` decides results and enters stage keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.errors import UserError, nearest
 from app.evaluation.settings import EvaluationSettings
 from app.problems.settings import ProblemsSettings, SynthesisSettings
 from app.sampling.settings import EnginePlacement, SamplingSettings
-from app.settings import ModelSettings, Settings
+from app.settings import ModelSettings, Prices, Settings
 from app.training.settings import TrainingSettings, TrainPlacement
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -64,6 +64,7 @@ class Recipe(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     placement: Placement = Placement()
+    prices: Prices | None = None  # for costs in the report and the status
 
 
 def load(path: str, overrides: list[str] | None = None) -> Recipe:

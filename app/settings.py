@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
@@ -17,3 +17,23 @@ class ModelSettings(Settings):
     path: str = "world"
     revision: str | None = None
     trust_remote_code: bool = False
+
+
+class Rates(Settings):
+    """What an hour of one resource costs."""
+
+    cpu_hour: float = Field(default=0, ge=0)  # a vCPU, as Ray counts CPUs
+    gpu_hour: float = Field(default=0, ge=0)
+
+
+class Prices(Rates):
+    """Prices of a cluster, for costs in the report and the status. Decide no result and enter no key but the report's.
+
+    A role is a node type of cluster.yaml; one that is left out costs what the general rates say. app/cost.py has the
+    formula.
+    """
+
+    currency: str = Field(default="USD", min_length=1, max_length=8)
+    sampler: Rates | None = None
+    verifier: Rates | None = None
+    trainer: Rates | None = None

@@ -24,7 +24,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.errors import UserError
 from app.progress import Progress
-from app.telemetry import StageMetrics
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
 BEGINNINGS = 5  # times a shard may be begun: each but the last ended with the loss of its actor
@@ -155,11 +154,9 @@ def map_shards(
         max_concurrency=pool.concurrency,
         **remote,
     )
-    metrics = StageMetrics(progress.name, len(pending))
     for row in done.iter_rows():
         if row["failure"]:
             kind, _, text = row["failure"].partition(":")
             raise UserError(text) if kind == "user" else RuntimeError(f"{progress.name}, shard {row['shard']}:\n{text}")
         counts = {c["key"]: c["value"] for c in row["counts"] or []}
-        metrics.shard(counts)
         progress.advance(1, counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import app.telemetry as telemetry
+from app.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 RAYS_OWN = {"autoscaler_active_nodes", "ray_node_gpus_utilization"}
@@ -30,15 +32,37 @@ class Recorded:
         self.calls.append((value, tags))
 
 
-def test_each_shard_adds_its_counts_and_leaves_one_less(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "Counter", Recorded)
     monkeypatch.setattr(telemetry, "Gauge", Recorded)
-    metrics = telemetry.StageMetrics("sampling", 2)
-    metrics.shard({"traces": 8.0, "truncated": 0.0})
-    metrics.shard({"traces": 4.0})
-    assert [value for value, _ in metrics.pending.calls] == [2, 1, 0]  # type: ignore[attr-defined]
-    added = [(value, tags["what"]) for value, tags in metrics.done.calls]  # type: ignore[attr-defined]
+
+
+def values(metric: object) -> list[float]:
+    return [value for value, _ in metric.calls]  # type: ignore[attr-defined]
+
+
+def test_each_shard_adds_its_counts_and_leaves_one_less(recorded: None) -> None:
+    metrics = telemetry.StageMetrics("sampling", engines=3)
+    progress = Progress("sampling", io.StringIO(), watcher=metrics)
+    progress.begin(5, reused=3)
+    progress.advance(1, {"traces": 8.0, "truncated": 0.0})
+    progress.advance(1, {"traces": 4.0})
+    metrics.end()
+    assert values(metrics.pending) == [2, 1, 0]
+    added = [(value, tags["what"]) for value, tags in metrics.counted.calls]  # type: ignore[attr-defined]
     assert added == [(1.0, "shards"), (8.0, "traces"), (1.0, "shards"), (4.0, "traces")]
+    assert values(metrics.engines) == [3, 0]
+
+
+def test_training_counts_steps_and_tokens(recorded: None) -> None:
+    metrics = telemetry.StageMetrics("training/sft")
+    progress = Progress("training/sft", io.StringIO(), watcher=metrics)
+    progress.begin(10, reused=4, unit="steps")
+    progress.advance(1, {"tokens": 600.0})
+    added = [(value, tags["what"]) for value, tags in metrics.counted.calls]  # type: ignore[attr-defined]
+    assert added == [(1.0, "steps"), (600.0, "tokens")]
+    assert values(metrics.pending) == [6, 5]
 
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:

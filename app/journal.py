@@ -1,0 +1,130 @@
+"""progress.json at the run's root: what the run is doing now, for people and programs that watch it.
+
+Written whole or not at all, every few seconds, by the driver. It is a view of the files, never read by the run itself;
+after a kill it stays as it was, and `updated` tells its age.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from app.cost import cost, held, total
+from app.errors import UserError
+from app.plan import Step
+from app.progress import Progress
+from app.recipe import Recipe
+from app.sessions import Session, totals
+from app.store import Output
+
+FILE = "progress.json"
+LOCAL, REMOTE = 5.0, 60.0  # seconds between writes: to a disk, to object storage
+
+
+class Journal:
+    """Keeps progress.json and the sessions of the stages that run; a context of the whole run."""
+
+    def __init__(self, recipe: Recipe, root: str, steps: list[Step], interval: float | None = None) -> None:
+        self.recipe, self.root = recipe, Output(root, "", "")
+        self.interval = interval if interval is not None else (REMOTE if "://" in root else LOCAL)
+        self.started, self.begun = _now(), time.monotonic()
+        self.running: dict[str, tuple[Session, Progress]] = {}
+        self.stages: dict[str, dict[str, Any]] = {step.stage.name: self._known(step) for step in steps}
+        self.state = "running"
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._failed = False
+        self._thread = threading.Thread(target=self._keep, name="journal", daemon=True)
+
+    def __enter__(self) -> Journal:
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        whole = all(stage["state"] == "done" for stage in self.stages.values())
+        stopped = kind is KeyboardInterrupt or (kind is None and not whole)
+        self.state = "stopped" if stopped else "failed" if kind is not None else "done"
+        self.write()
+
+    def begin(self, step: Step, progress: Progress) -> Session:
+        """A stage starts; its session is written at once, so that a kill a second later leaves a trace."""
+        session = Session(step.output, held(self.recipe, step.stage.name))
+        session.save()
+        with self._lock:
+            self.running[step.stage.name] = (session, progress)
+        self.write()
+        return session
+
+    def end(self, step: Step, state: str) -> None:
+        """A stage is done or failed."""
+        name = step.stage.name
+        with self._lock:
+            session, progress = self.running.pop(name)
+            session.close()
+            self.stages[name] = self._live(name, session, progress) | {"state": state}
+        session.save()
+        self.write()
+
+    def write(self) -> None:
+        """Write progress.json now."""
+        with self._lock:
+            live = {name: self._live(name, *pair) for name, pair in self.running.items()}
+            stages = self.stages | live
+            prices = self.recipe.prices
+            body = {
+                "run": self.recipe.name,
+                "state": self.state,
+                "started": self.started,
+                "updated": _now(),
+                "seconds": round(time.monotonic() - self.begun, 1),
+                "currency": prices.currency if prices else None,
+                "cost": total(stage["cost"] for stage in stages.values()),
+                "stages": stages,
+            }
+            self.root.write_json(FILE, body)
+
+    def _keep(self) -> None:
+        """Until the end: sessions and progress.json, again and again. A full disk ends the stage, not this thread."""
+        while not self._ended.wait(self.interval):
+            try:
+                for session, _ in list(self.running.values()):
+                    session.save()
+                self.write()
+                self._failed = False
+            except UserError as error:
+                if not self._failed:
+                    print(f"progress.json: {error}", file=sys.stderr, flush=True)
+                self._failed = True
+
+    def _live(self, name: str, session: Session, progress: Progress) -> dict[str, Any]:
+        entries = totals(session.entries())
+        spent = cost(self.recipe.prices, name, entries["cpu_seconds"], entries["gpu_seconds"])
+        return {"state": "running", "key": session.output.key, **progress.snapshot(), **entries, "cost": spent}
+
+    def _known(self, step: Step) -> dict[str, Any]:
+        """What is known of a stage before it runs: all of one that is done, little of another."""
+        name, body = step.stage.name, {"key": step.output.key}
+        if step.state != "done":
+            return {"state": "pending", **body, "done": step.shards, "cost": None}
+        told = step.output.manifest()
+        known: dict[str, Any] = {
+            key: told[key] for key in ("sessions", "seconds", "cpu_seconds", "gpu_seconds") if key in told
+        }
+        spent = None
+        if "cpu_seconds" in told:
+            spent = cost(self.recipe.prices, name, told["cpu_seconds"], told["gpu_seconds"])
+        done = {"done": told["shards"], "total": told["shards"], "unit": "shards", "counts": told["counts"]}
+        return {"state": "done", **body, **done, **known, "cost": spent}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
