@@ -50,12 +50,19 @@ def end(process: subprocess.Popen[Any], how: int = signal.SIGKILL) -> None:
 class LocalCluster:
     """A head and workers; `environment` is what a driver or a command needs to reach it."""
 
-    def __init__(self, head_cpus: int = 0, one_host: bool = False, head_options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        head_cpus: int = 0,
+        one_host: bool = False,
+        head_options: tuple[str, ...] = (),
+        head_environment: dict[str, str] | None = None,
+        gcs_port: int | None = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="efc-", dir="/tmp"))  # short: sockets' paths have a limit
         self.token_file = self.folder / "auth_token"
         self.token_file.write_text(secrets.token_hex(32))
         self.token_file.chmod(0o600)
-        self.gcs_port, self.dashboard_port = free_port(), free_port()
+        self.gcs_port, self.dashboard_port = gcs_port or free_port(), free_port()
         self.address = f"127.0.0.1:{self.gcs_port}"  # Ray makes it the host's own address where it needs to
         self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
@@ -66,6 +73,7 @@ class LocalCluster:
         }
         if one_host:
             self.environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: loopback, no second node
+        self.head_environment = head_environment or {}  # variables of the head alone
         self.nodes: dict[str, subprocess.Popen[Any]] = {}
         try:
             self._start_head(head_cpus, head_options)
@@ -95,9 +103,10 @@ class LocalCluster:
         command = [*RAY, "start", "--block", f"--num-cpus={cpus}", *options]
         command += ["--object-store-memory=100000000", "--disable-usage-stats", "--num-gpus=0"]
         command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+        environment = self.environment | (self.head_environment if name == "head" else {})
         with (self.folder / f"{name}.log").open("ab") as log:
             self.nodes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self.environment, start_new_session=True, cwd=self.folder
+                command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
             )
         return self.nodes[name]
 
@@ -176,6 +185,16 @@ class LocalCluster:
             parent = psutil.Process(node.pid)
             yield parent
             yield from parent.children(recursive=True)
+
+    def mine(self) -> list[psutil.Process]:
+        """Every process on this machine that has this cluster's folder or address in its command line."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = " ".join(process.cmdline())
+                if (str(self.folder) in words or self.address in words) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
     def close(self) -> None:
         """End all nodes, the head last, and remove the folder."""
