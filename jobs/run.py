@@ -63,6 +63,7 @@ def execute(recipe: Recipe, root: str, only: str | None) -> None:
     """Run the stages on Ray and print what came out."""
     from app.cluster import ray_session
     from app.pipeline import run
+    from app.report.costs import cost_lines
     from app.report.stage import publish
     from app.report.table import accuracy_table
 
@@ -71,7 +72,10 @@ def execute(recipe: Recipe, root: str, only: str | None) -> None:
     report = next(step for step in steps if step.stage.name == "report")
     if report.state == "done":
         publish(report.output)
-        print(accuracy_table(Output(root, "", "").read_json("results.json")))
+        results = Output(root, "", "").read_json("results.json")
+        print(accuracy_table(results))
+        if costs := cost_lines(results):
+            print(costs)
         print(f"report: {posixpath.join(root, 'report', 'index.html')}")
 
 

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.cost import money
 from app.report import figures
 from app.report.gallery import Card
 from app.report.table import TITLES, compact, count, duration, interval, percent, points
@@ -82,6 +83,8 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         count=count,
         compact=compact,
         duration=duration,
+        hours=hours,
+        money=money,
         counts=counts,
         signed=signed,
         p_value=p_value,
@@ -125,6 +128,9 @@ def facts(results: dict[str, Any]) -> list[dict[str, str]]:
         y = results["yield"]
         note = f"{percent(y['outcomes']['correct'] / y['traces'])} of {count(y['traces'])} traces accepted"
         out.append(_fact("per accepted trace", f"{y['tokens_per_accepted']:,.0f} tokens", note))
+    if results["cost"]:
+        note = f"{money(results['cost']['per_accepted'], results['cost']['currency'])} an accepted trace"
+        out.append(_fact("cost", money(results["cost"]["total"], results["cost"]["currency"]), note))
     tokens, seconds = (sum(s[field] for s in results["stages"]) for field in ("tokens", "seconds"))
     out.append(_fact("stage time", duration(seconds), f"{compact(tokens)} tokens sampled or trained on"))
     return out
@@ -156,6 +162,11 @@ def counts(values: dict[str, float]) -> Markup:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def hours(seconds: float | None) -> str:
+    """Seconds of something held as hours."""
+    return compact(None if seconds is None else seconds / 3600)
 
 
 def signed(value: float) -> str:

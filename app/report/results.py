@@ -10,7 +10,9 @@ from app.evaluation.answers import Answers, read, summary
 from app.evaluation.metrics import paired
 from app.recipe import Recipe
 from app.records import OUTCOMES
+from app.report.costs import by_difficulty, costs, stage_cost
 from app.report.table import tokens_of
+from app.settings import Prices
 from app.store import Output
 from app.verification import equivalent
 
@@ -28,6 +30,8 @@ def results(recipe: Recipe, inputs: dict[str, Output]) -> dict[str, Any]:
     manifests = {name: output.manifest() for name, output in inputs.items()}
     answers = {m: answers_of(inputs[f"evaluation/{m}"]) for m in METHODS if f"evaluation/{m}" in inputs}
     baseline = "sft" if "sft" in answers else "base" if "base" in answers else None
+    stages = [_stage(name, manifest, recipe.prices) for name, manifest in manifests.items()]
+    yielded = _yield(inputs, manifests)
     return {
         "format": FORMAT,
         "run": recipe.name,
@@ -37,9 +41,10 @@ def results(recipe: Recipe, inputs: dict[str, Output]) -> dict[str, Any]:
             method: _method(method, answers, baseline, manifests)  # in the order of METHODS
             for method in answers
         },
-        "yield": _yield(inputs, manifests),
+        "yield": yielded,
         "credit": _credit(inputs, manifests),
-        "stages": [_stage(name, manifest) for name, manifest in manifests.items()],
+        "stages": stages,
+        "cost": costs(recipe.prices, stages, yielded["outcomes"]["correct"] if yielded else 0),
         "recipe": recipe.model_dump(mode="json"),
         "versions": _versions(manifests),
     }
@@ -80,9 +85,10 @@ def _method(
     return body
 
 
-def _stage(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+def _stage(name: str, manifest: dict[str, Any], prices: Prices | None) -> dict[str, Any]:
     kept = ("key", "revision", "settings", "inputs", "shards", "rows", "counts", "seconds", "started", "finished")
-    return {"stage": name, **{key: manifest[key] for key in kept}, "tokens": tokens_of(name, manifest["counts"])}
+    body = {"stage": name, **{key: manifest[key] for key in kept}, "tokens": tokens_of(name, manifest["counts"])}
+    return body | stage_cost(prices, name, manifest)
 
 
 def _versions(manifests: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
@@ -118,6 +124,7 @@ def _yield(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> d
         "outcomes": outcomes,
         "tokens": tokens,
         "tokens_per_accepted": tokens / outcomes["correct"] if outcomes["correct"] else None,
+        "difficulty": by_difficulty(sampling, verification),
         "datasets": {
             name.partition("/")[2]: manifest["rows"]
             for name, manifest in manifests.items()

@@ -85,6 +85,9 @@ class Writer:
                 "started": f"2026-05-01T10:{self.minute - 3:02d}:00.000+00:00",
                 "finished": f"2026-05-01T10:{self.minute - 1:02d}:30.000+00:00",
                 "seconds": seconds,
+                "sessions": 1,
+                "cpu_seconds": 4 * seconds,
+                "gpu_seconds": seconds if name == "sampling" else 0.0,
                 "digest": output.written().digest,
                 "versions": {"ray": "2.60.0", "torch": "2.13.0"},
             }
@@ -126,6 +129,7 @@ def token_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, floa
     return {
         "traces": len(traces),
         "tokens": sum(len(t.token_ids) for t in traces),
+        "engine_seconds": 0.01 * len(traces),
         "correct": sum(v.correct for v in verdicts),
     }
 
