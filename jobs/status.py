@@ -1,4 +1,6 @@
-"""How far a run is: `python -m jobs.status RUN [--recipe RECIPE] [--set key=value]...`, from its files alone.
+"""How far a run is, and what it cost: `python -m jobs.status RUN [--recipe RECIPE] [--set key=value]...`.
+
+From the run's files alone; it asks no cluster.
 
 RUN is the run's folder or URI (runs/demo). The recipe tells which stages there are to be: a run keeps a copy as
 recipe.json; for one that does not, give the recipe it was started with.
@@ -7,22 +9,27 @@ recipe.json; for one that does not, give the recipe it was started with.
 from __future__ import annotations
 
 import argparse
+import datetime
 import fcntl
 import math
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs as pafs
 
+from app.cost import cost, money, total
 from app.errors import UserError
 from app.graph import build
+from app.journal import FILE as JOURNAL
+from app.journal import REMOTE
 from app.plan import Step, plan
 from app.progress import clock
 from app.recipe import Recipe, load
 from app.report.table import EMPTY, compact, duration, tokens_of
+from app.sessions import read as read_sessions
+from app.sessions import totals
 from app.store import Output, filesystem
 from app.training.metrics import read as read_metrics
 
@@ -40,7 +47,8 @@ class Line:
     unit: str
     rate: float | None
     tokens: float
-    seconds: float | None  # wall time of a finished stage
+    seconds: float | None  # wall time of all its sessions, None before the first
+    cost: float | None  # so far, None without prices
 
     @property
     def left(self) -> float | None:
@@ -59,22 +67,26 @@ def status(recipe: Recipe, root: str, running: bool) -> list[Line]:
 
 def _line(step: Step, recipe: Recipe, outputs: dict[str, Output], running: bool) -> Line:
     name, output = step.stage.name, step.output
+    sessions = read_sessions(output)
+    held = totals(sessions)
+    seconds = held["seconds"] if sessions else None
+    spent = cost(recipe.prices, name, held["cpu_seconds"], held["gpu_seconds"]) if sessions else None
     if step.state == "done":
         manifest = output.manifest()
         shards, tokens = manifest["shards"], tokens_of(name, manifest["counts"])
-        return Line(name, "done", shards, shards, "shards", None, tokens, manifest["seconds"])
+        return Line(name, "done", shards, shards, "shards", None, tokens, manifest["seconds"], spent)
     if name.startswith("training/") and "://" not in output.root:
         rows = read_metrics(output.local("metrics.jsonl"))
         pace = [row["seconds"] for row in rows[-WINDOW:]]
-        done, total, unit = len(rows), _steps(recipe, name), "steps"
+        done, pieces, unit = len(rows), _steps(recipe, name), "steps"
         rate = len(pace) / sum(pace) if pace and sum(pace) > 0 else None
         tokens = sum(row["tokens"] for row in rows)
     else:
-        done, total, unit = step.shards, _shards(name, recipe, outputs), "shards"
+        done, pieces, unit = step.shards, _shards(name, recipe, outputs), "shards"
         rate, tokens = _rate(_times(output)), tokens_of(name, output.counts())
-    begun = done > 0
+    begun = done > 0 or bool(sessions)
     state = ("running" if running else "stopped") if begun else "pending"
-    return Line(name, state, done, total, unit, rate, tokens, None)
+    return Line(name, state, done, pieces, unit, rate, tokens, seconds, spent)
 
 
 def _steps(recipe: Recipe, name: str) -> int | None:
@@ -117,11 +129,10 @@ def _rate(times: list[float]) -> float | None:
 
 
 def in_use(root: str) -> bool:
-    """Whether a process holds the run's lock; for a remote run, which has none: whether it wrote in ten minutes."""
+    """Whether a process holds the run's lock; for a remote run, which has none: whether its journal is fresh."""
     if "://" in root:
-        fs, folder = filesystem(root)
-        infos = fs.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
-        return any(i.mtime is not None and time.time() - i.mtime.timestamp() < 600 for i in infos)
+        told = journal(root)
+        return told is not None and told["state"] == "running" and _age(told) < 3 * REMOTE
     lock = Path(root, ".lock")
     if not lock.exists():
         return False
@@ -133,9 +144,42 @@ def in_use(root: str) -> bool:
     return False
 
 
-def table(lines: list[Line]) -> str:
-    """The status as text."""
-    out = [f"{'stage':<22} {'state':<8} {'done':>15} {'tokens':>9} {'a minute':>9} {'left':>9}  time"]
+def journal(root: str) -> dict[str, Any] | None:
+    """progress.json of a run, None where it has none."""
+    fs, folder = filesystem(root)
+    found = fs.get_file_info(f"{folder}/{JOURNAL}").type == pafs.FileType.File
+    return Output(root, "", "").read_json(JOURNAL) if found else None
+
+
+def _age(told: dict[str, Any]) -> float:
+    """Seconds since a journal was written."""
+    return (datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(told["updated"])).total_seconds()
+
+
+def summary(lines: list[Line], root: str, running: bool, currency: str) -> str:
+    """The run in one line: whether it runs, how much is done, what it took and cost so far."""
+    told, finished = journal(root), sum(line.state == "done" for line in lines)
+    if finished == len(lines):
+        state = "done"
+    elif running:
+        state = "running"
+    else:
+        state = "failed" if told and told["state"] == "failed" else "not running"
+    parts = [
+        f"{state}: {finished} of {len(lines)} stages done",
+        f"{compact(sum(line.tokens for line in lines))} tokens",
+    ]
+    if (spent := total(line.cost for line in lines)) is not None:
+        parts.append(f"{money(spent, currency)} so far")
+    if told and state != "done":
+        parts.append(f"last written {duration(_age(told))} ago")
+    return ", ".join(parts)
+
+
+def table(lines: list[Line], currency: str = "") -> str:
+    """The status as text, with a column of costs where there are prices."""
+    header = f"{'stage':<22} {'state':<8} {'done':>15} {'tokens':>9} {'a minute':>9} {'left':>9} {'time':>13}"
+    out = [header + (f" {'cost, ' + currency:>10}" if currency else "")]
     for line in lines:
         done = f"{line.done}/{line.total} {line.unit}" if line.total is not None else f"{line.done} {line.unit}"
         rate = f"{60 * line.rate:.3g}" if line.rate else EMPTY
@@ -143,10 +187,9 @@ def table(lines: list[Line]) -> str:
         tokens = compact(line.tokens) if line.tokens else EMPTY
         shown = done if line.state != "pending" else EMPTY
         out.append(
-            f"{line.stage:<22} {line.state:<8} {shown:>15} {tokens:>9} {rate:>9} {left:>9}  {duration(line.seconds)}"
+            f"{line.stage:<22} {line.state:<8} {shown:>15} {tokens:>9} {rate:>9} {left:>9} {duration(line.seconds):>13}"
+            + (f" {money(line.cost):>10}" if currency else "")
         )
-    finished = sum(line.state == "done" for line in lines)
-    out.append(f"{finished} of {len(lines)} stages done, {compact(sum(line.tokens for line in lines))} tokens so far")
     return "\n".join(out)
 
 
@@ -170,7 +213,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         recipe = find_recipe(args.run, args.recipe, args.set)
-        print(table(status(recipe, args.run, in_use(args.run))))
+        running, currency = in_use(args.run), recipe.prices.currency if recipe.prices else ""
+        lines = status(recipe, args.run, running)
+        print(table(lines, currency))
+        print(summary(lines, args.run, running, currency))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import os
@@ -14,8 +15,9 @@ from app.graph import build
 from app.plan import keys_of
 from app.recipe import Recipe
 from app.records import Problem
+from app.settings import Prices
 from app.store import Output, run_lock
-from jobs.status import Line, find_recipe, in_use, main, status, table
+from jobs.status import Line, find_recipe, in_use, main, status, summary, table
 
 BODY = {
     "name": "made-up",
@@ -142,8 +144,52 @@ def test_table(run: Run) -> None:
     text = table(status(run.recipe, run.root, True)).split("\n")
     sampling = next(line for line in text if line.startswith("sampling"))
     assert sampling.split() == ["sampling", "running", "3/4", "shards", "3k", "3", "0:20", "–"]
-    assert text[-1] == f"1 of {len(text) - 2} stages done, 3k tokens so far"
-    assert len({len(line) for line in text[1:-1] if line.endswith("–")}) == 1  # columns are aligned
+    assert len({len(line) for line in text}) == 1  # columns are aligned
+    lines = status(run.recipe, run.root, True)
+    assert summary(lines, run.root, True, "") == f"running: 1 of {len(lines)} stages done, 3k tokens"
+
+
+def test_cost_so_far(run: Run) -> None:
+    """Of a stage that runs, from its sessions: one that was killed counts to its last heartbeat."""
+    recipe = run.recipe.model_copy(update={"prices": Prices(currency="EUR", cpu_hour=3.6)})
+    run.problems()
+    run.shards("sampling", 3)
+    entries = [
+        {"started": "x", "seconds": 100.0, "cpus": 4, "gpus": 0},
+        {"started": "y", "seconds": 50.0, "cpus": 2, "gpus": 0},
+    ]
+    run.output("sampling").write_json("sessions.json", entries)
+    lines = status(recipe, run.root, True)
+    (line,) = [line for line in lines if line.stage == "sampling"]
+    assert (line.seconds, line.cost) == (150.0, pytest.approx(0.5))
+    text = table(lines, "EUR").split("\n")
+    assert text[0].endswith("cost, EUR") and len({len(row) for row in text}) == 1
+    assert next(row for row in text if row.startswith("sampling")).endswith("2 min 30 s        0.5")
+    assert "0.5 EUR so far" in summary(lines, run.root, True, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("failed", "failed: "), ("stopped", "not running: "), ("running", "not running: ")]
+)
+def test_a_run_that_ended_says_how(run: Run, state: str, said: str) -> None:
+    run.problems()
+    told = {"state": state, "updated": "2026-05-01T10:00:00.000+00:00"}
+    Output(run.root, "", "").write_json("progress.json", told)
+    text = summary(status(run.recipe, run.root, False), run.root, False, "")
+    assert text.startswith(said) and "last written" in text and text.endswith(" ago")
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "expected"), [("running", 10, True), ("running", 1000, False), ("done", 10, False)]
+)
+def test_a_remote_run_is_in_use_while_its_journal_is_fresh(
+    run: Run, monkeypatch: pytest.MonkeyPatch, state: str, seconds: int, expected: bool
+) -> None:
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+    root = f"file://{run.root}"
+    assert not in_use(root)
+    Output(root, "", "").write_json("progress.json", {"state": state, "updated": when.isoformat()})
+    assert in_use(root) == expected
 
 
 def test_in_use_sees_the_lock_of_a_running_process(tmp_path: Path) -> None:
