@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from app.errors import UserError
 from app.progress import Progress
+from app.stage import StageContext
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
 BEGINNINGS = 5  # times a shard may be begun: each but the last ended with the loss of its actor
@@ -123,6 +124,13 @@ NO_WORDS = "None left a reason: the machine may have killed them (out of memory?
 
 def _describe(error: Exception) -> str:
     return f"user:{error}" if isinstance(error, UserError) else "fault:" + traceback.format_exc()
+
+
+def run_shards(context: StageContext, worker: type, arguments: tuple[Any, ...], shards: int, pool: Pool) -> None:
+    """Process those of a stage's `shards` shards that are not written yet."""
+    pending = context.pending(shards)
+    context.progress.begin(shards, shards - len(pending))
+    map_shards(worker, arguments, pending, pool, context.progress)
 
 
 def map_shards(

@@ -5,7 +5,7 @@
     ROOT/STAGE/KEY/manifest.json          written last; it exists = the stage is done
 
 ROOT is a path or a URI pyarrow knows (s3://, gs://, file://). A shard's counts and the digest of its data travel in its
-Parquet footer, written with it by the worker: the files alone tell how far a stage got, what it cost, and whether they are
+Parquet footer, put there by the worker: the files alone tell how far a stage got, what it cost, and whether they are
 still what was written. Writing a shard twice is harmless: same name, same rows.
 """
 

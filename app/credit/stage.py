@@ -7,11 +7,11 @@ import asyncio
 from app.credit.problem import Credit, Judged, credit_problem
 from app.credit.rollouts import Sampler
 from app.policy import Policy
-from app.problems.select import problems_of
+from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.sampling.stage import EngineWorker, policy_of, pool
-from app.shardmap import map_shards
+from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
@@ -27,7 +27,7 @@ class CreditWorker(EngineWorker):
         super().__init__(recipe, policy)
         assert recipe.credit and recipe.sampling
         self.settings, self.traces, self.verdicts, self.output = recipe.credit, traces, verdicts, output
-        self.problems = {p.id: p for p in problems_of(problems, "train")}
+        self.problems = Problems(problems, "train")
         self.texts = TokenText(self.renderer.decode)
         self.alike = recipe.sampling.temperature == self.settings.temperature and recipe.sampling.top_p == 1
         self.sampler = Sampler(
@@ -42,18 +42,17 @@ class CreditWorker(EngineWorker):
 
     async def process(self, index: int) -> dict[str, float]:
         """Credit for the problems of shard `index`; the rows follow the problems' order."""
-        shard = Credit()
-        for credit in await asyncio.gather(*(self._problem(*pair) for pair in self._samples(index).items())):
+        shard, samples = Credit(), self._samples(index)
+        problems = self.problems.named(samples)
+        for credit in await asyncio.gather(*(self._problem(problems[name], samples[name]) for name in samples)):
             shard.add(credit)
         self.output.write_shard(index, Trace.table(shard.rollouts), kind="rollouts")
         self.output.write_shard(index, Verdict.table(shard.verdicts), kind="verdicts")
         self.output.write_shard(index, StepValue.table(shard.values), shard.counts)
         return shard.counts
 
-    async def _problem(self, problem_id: str, samples: list[Judged]) -> Credit:
-        return await credit_problem(
-            self.problems[problem_id], samples, self.sampler, self.texts, self.settings, self.alike
-        )
+    async def _problem(self, problem: Problem, samples: list[Judged]) -> Credit:
+        return await credit_problem(problem, samples, self.sampler, self.texts, self.settings, self.alike)
 
     def _samples(self, index: int) -> dict[str, list[Judged]]:
         """Traces of the sampling shard with their verdicts, by problem id in ascending order."""
@@ -72,17 +71,10 @@ def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
 def run(context: StageContext) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
-    shards = len(traces.done_shards())
-    pending = context.pending(shards)
-    context.progress.begin(shards, shards - len(pending))
     problems = context.inputs[context.stage.options["problems"]]
-    map_shards(
-        CreditWorker,
-        (context.recipe, policy_of(context), problems, traces, verdicts, context.output),
-        pending,
-        pool(context.recipe.placement.sampling),
-        context.progress,
-    )
+    arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
+    shards = len(traces.done_shards())
+    run_shards(context, CreditWorker, arguments, shards, pool(context.recipe.placement.sampling))
     report(context)
 
 

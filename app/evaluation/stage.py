@@ -8,13 +8,13 @@ from itertools import chain
 
 from app.errors import UserError
 from app.policy import Policy
-from app.problems.select import problems_of
+from app.problems.select import Problems
 from app.recipe import Recipe
-from app.records import Problem, Trace, Verdict, chunked, seed_from, totals, trace_id
+from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
 from app.sampling.engine import Completion, Request, all_or_none
 from app.sampling.programs import trace_of
 from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
-from app.shardmap import map_shards
+from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification import judge_batch
@@ -28,17 +28,16 @@ class EvaluationWorker(EngineWorker):
     def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
         super().__init__(recipe, policy)
         self.settings, self.output = recipe.evaluation, output
-        held_out = problems_of(problems, self.settings.split)
-        self.problems = {problem.id: problem for problem in held_out}
-        self.shards = chunked(held_out, self.settings.problems_per_shard)
+        self.problems = Problems(problems, self.settings.split)
 
     async def process(self, index: int) -> dict[str, float]:
         """Answer and judge the shard's problems; write verdicts, then traces, in the order of the problems."""
-        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in self.shards[index]]
+        problems = self.problems.shard(index, self.settings.problems_per_shard)
+        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
         fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
         pairs = list(chain.from_iterable(await all_or_none(self._answer(problem, ids) for problem, ids in fitting)))
         traces = [trace for trace, _ in pairs]
-        verdicts = await asyncio.to_thread(self._judge, traces)  # beside the engine, which runs on this event loop
+        verdicts = await asyncio.to_thread(judge, traces, problems)  # beside the engine, which runs on this event loop
         counts = engine_counts(traces, [done for _, done in pairs])
         counts |= {"problems": float(len(prompts)), "skipped_prompts": float(len(prompts) - len(fitting))}
         counts |= greedy_counts(traces, verdicts)
@@ -60,10 +59,13 @@ class EvaluationWorker(EngineWorker):
         temperature = self.settings.temperature if sample else 0.0
         return Request(name, tuple(prompt), seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
 
-    def _judge(self, traces: list[Trace]) -> list[Verdict]:
-        asked = [self.problems[trace.problem_id] for trace in traces]
-        verdicts = judge_batch([p.answer for p in asked], [t.text for t in traces], [p.statement for p in asked])
-        return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
+
+def judge(traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
+    """A verdict of each trace, in order."""
+    by_id = {problem.id: problem for problem in problems}
+    asked = [by_id[trace.problem_id] for trace in traces]
+    verdicts = judge_batch([p.answer for p in asked], [t.text for t in traces], [p.statement for p in asked])
+    return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
 
 
 def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, float]:
@@ -76,16 +78,9 @@ def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker
     """Evaluate every shard that is not there yet, then say what came out."""
     settings = context.recipe.evaluation
     problems = context.inputs["problems"]
-    shards = len(chunked(problems_of(problems, settings.split), settings.problems_per_shard))
-    pending = context.pending(shards)
-    context.progress.begin(shards, shards - len(pending))
-    map_shards(
-        worker,
-        (context.recipe, policy_of(context), problems, context.output),
-        pending,
-        pool(context.recipe.placement.sampling),
-        context.progress,
-    )
+    shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
+    arguments = (context.recipe, policy_of(context), problems, context.output)
+    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
     _report(context)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.problems.select import write_problems
 from app.problems.settings import ProblemsSettings
 from app.problems.sources import from_files, from_hub
 from app.problems.splits import check_disjoint, choose
@@ -15,7 +16,7 @@ def run(context: StageContext) -> None:
     context.progress.begin(1)
     problems = load(context.recipe.problems, context.recipe.seed)
     counts = {f"{split} problems": float(sum(p.split == split for p in problems)) for split in SPLITS}
-    context.output.write_shard(0, Problem.table(problems), counts)
+    write_problems(context.output, problems, counts)
     context.progress.advance(1, counts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.errors import UserError
 from app.policy import base_policy
 from app.problems.filtering import keep_new
-from app.problems.select import problems_of
+from app.problems.select import problems_of, write_problems
 from app.problems.settings import OpenAIWriter, SynthesisSettings, VllmWriter
 from app.problems.writers import from_world, write_all
 from app.recipe import Recipe, RenderingSettings
@@ -104,7 +104,7 @@ def run(context: StageContext) -> None:
     for reason, count in counts.items():
         if reason.startswith("dropped"):
             context.progress.say(f"{count:,.0f} {reason}")
-    context.output.write_shard(0, Problem.table(kept), counts)
+    write_problems(context.output, kept, counts)
 
 
 def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[list[Problem], dict[str, float]]:

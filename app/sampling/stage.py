@@ -6,9 +6,9 @@ import asyncio
 from itertools import chain
 
 from app.policy import Policy, base_policy, trained_policy
-from app.problems.select import problems_of
+from app.problems.select import Problems
 from app.recipe import Recipe
-from app.records import Problem, Trace, Verdict, chunked
+from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, all_or_none
 from app.sampling.longer import continue_cut, shorter_run
@@ -16,7 +16,7 @@ from app.sampling.programs import sample_n
 from app.sampling.settings import EnginePlacement
 from app.sampling.until import Search, sample_until
 from app.sampling.vllm import VllmEngine
-from app.shardmap import Pool, map_shards
+from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.judge import judge
@@ -55,11 +55,12 @@ class SamplingWorker(EngineWorker):
         super().__init__(recipe, policy)
         assert recipe.sampling
         self.settings, self.output, self.shorter = recipe.sampling, output, shorter
-        self.shards = chunked(problems_of(problems, "train"), self.settings.problems_per_shard)
+        self.problems = Problems(problems, "train")
 
     async def process(self, index: int) -> dict[str, float]:
         """Sample the shard's problems, write their traces in the order of the problems."""
-        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in self.shards[index]]
+        problems = self.problems.shard(index, self.settings.problems_per_shard)
+        prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
         fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
         pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(index, fitting))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
@@ -137,19 +138,12 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
     problems = context.inputs[context.stage.options["problems"]]
-    shards = len(chunked(problems_of(problems, "train"), context.recipe.sampling.problems_per_shard))
-    pending = context.pending(shards)
-    context.progress.begin(shards, shards - len(pending))
+    shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
     shorter = shorter_run(context)
-    if shorter and pending:
+    if shorter:
         context.progress.say("only traces that an earlier run cut at a smaller max_tokens are continued")
-    map_shards(
-        worker,
-        (context.recipe, policy_of(context), problems, context.output, shorter),
-        pending,
-        pool(context.recipe.placement.sampling),
-        context.progress,
-    )
+    arguments = (context.recipe, policy_of(context), problems, context.output, shorter)
+    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
     report(context)
 
 
