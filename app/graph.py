@@ -24,7 +24,7 @@ REVISIONS = {
     "verification": 1,
     "credit": 1,
     "evaluation": 1,
-    "report": 1,
+    "report": 2,
 }
 
 

@@ -121,20 +121,20 @@ class _Scheduler:
 def manifest(step: Step, inputs: dict[str, Output], sessions: list[dict[str, Any]]) -> dict[str, Any]:
     """What a finished stage says of itself. Counts and seconds cover all its sessions."""
     output = step.output
-    shards = output.done_shards()
+    written = output.written()
     return {
         "stage": step.stage.name,
         "key": output.key,
         "revision": step.stage.revision,
         "settings": step.stage.settings,
         "inputs": {name: value.key for name, value in inputs.items()},
-        "shards": len(shards),
-        "rows": sum(output.shard_rows(index) for index in shards),
-        "counts": output.counts(),
+        "shards": written.shards,
+        "rows": written.rows,
+        "counts": written.counts,
         "started": sessions[0]["started"],
         "finished": _now(),
         **totals(sessions),
-        "digests": output.digests(),
+        "digest": written.digest,
         "versions": versions(),
     }
 
