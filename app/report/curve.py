@@ -1,0 +1,112 @@
+"""The data curve as a table, a figure and a page of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from app.report.figures import PAINT, STYLE, WIDTH, svg
+from app.report.page import FOLDER
+from app.report.table import EMPTY, TITLES, count, percent
+
+
+def saved_text(saved: dict[str, Any] | None) -> str:
+    """`7.9x [5.1, 12]`, with ~ before a reading beyond the baseline's sizes."""
+    if saved is None:
+        return ""
+    if saved["value"] is None:
+        return EMPTY
+    mark = "~" if saved["extrapolated"] else ""
+    return f"{mark}{saved['value']:.3g}x [{saved['low']:.2g}, {saved['high']:.2g}]"
+
+
+def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Cells of the table, its head first: a row a method and size."""
+    head = ("method", "problems", "error", "95% interval", f"data saved against {TITLES[curve['baseline']]}")
+    body = [
+        (
+            TITLES[method],
+            count(point["size"]),
+            percent(point["error"]),
+            f"[{100 * point['low']:.1f}, {100 * point['high']:.1f}]",
+            saved_text(point["saved"]),
+        )
+        for method, series in curve["methods"].items()
+        for point in series["points"]
+    ]
+    return [head, *body]
+
+
+def table(curve: dict[str, Any]) -> str:
+    """The rows as plain text, and the fitted laws."""
+    cells = rows(curve)
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(c.ljust(w) if i in (0, 4) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*(line.rstrip() for line in lines), *laws(curve)])
+
+
+def laws(curve: dict[str, Any]) -> list[str]:
+    """A sentence a fitted method."""
+    out = []
+    for method, series in curve["methods"].items():
+        if fit := series["fit"]:
+            low, high = fit["alpha_interval"]
+            out.append(
+                f"{TITLES[method]}: error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
+            )
+    return out
+
+
+def figure(curve: dict[str, Any]) -> str:
+    """Error against training problems, both axes logarithmic, with the fitted laws, as SVG."""
+    with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
+        drawing = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        axes = drawing.subplots()
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for method, series in curve["methods"].items():
+            sizes = [p["size"] for p in series["points"]]
+            errors = [p["error"] for p in series["points"]]
+            bars = [
+                [p["error"] - p["low"] for p in series["points"]],
+                [p["high"] - p["error"] for p in series["points"]],
+            ]
+            axes.errorbar(sizes, errors, bars, fmt="o", color=PAINT[method], markersize=6, label=TITLES[method])
+            if fit := series["fit"]:
+                ends = [fit["smallest"], fit["largest"]]
+                law = [fit["scale"] * size ** -fit["alpha"] for size in ends]
+                axes.plot(ends, law, color=PAINT[method], linewidth=1.5)
+        ticks = sorted({p["size"] for series in curve["methods"].values() for p in series["points"]})
+        axes.set_xticks(ticks, [count(tick) for tick in ticks])
+        marks = [m for m in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1) if _seen(m, axes.get_ylim())]
+        axes.set_yticks(marks, [percent(mark, 0) for mark in marks])
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_locator(NullLocator())
+        axes.set_xlabel("training problems")
+        axes.set_ylabel("greedy error")
+        axes.grid(axis="y")
+        drawing.legend(loc="outside upper center", ncols=len(curve["methods"]), frameon=False)
+        return svg(drawing, "curve", "Greedy error against the number of training problems, by method")
+
+
+def _seen(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
+
+
+def page(name: str, curve: dict[str, Any]) -> str:
+    """The curve as one HTML file that works offline."""
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    head, *body = rows(curve)
+    return environment.get_template("curve.html").render(
+        run=name, head=head, body=body, laws=laws(curve), figure=Markup(figure(curve)), curve=curve, count=count
+    )

@@ -1,0 +1,166 @@
+"""How much data each method needs: run a recipe at several sizes and read the curves against each other.
+
+    python -m jobs.curve RECIPE --sizes 250,500,1000 [--baseline-sizes 2000,4000,8000] [--seeds 0,1] [--runs DIR]
+
+The size is `synthesis.count`, or `problems.train` where a recipe writes no problems. At --sizes every method runs, at
+--baseline-sizes SFT alone, for its curve must reach as far as the others' savings. All runs share the folder of the
+recipe's own run, so what exists there is reused and a stopped curve goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import posixpath
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import UserError
+from app.evaluation.answers import read
+from app.evaluation.curve import BASELINE, Greedy, curve
+from app.graph import METHODS, build
+from app.plan import keys_of
+from app.recipe import Recipe, load
+from app.store import Output
+from jobs.run import find_recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the curve."""
+
+    size: int
+    seed: int
+    recipe: Recipe
+    methods: tuple[str, ...]
+
+
+def numbers(text: str) -> list[int]:
+    """`250,500` as numbers."""
+    try:
+        found = sorted({int(part) for part in text.split(",") if part})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers with commas between") from None
+    if not found or found[0] < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected at least one number, none below 0")
+    return found
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m jobs.curve", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("recipe", help="a recipe's file, or the name of one in jobs/recipes (demo)")
+    parser.add_argument("--sizes", type=numbers, required=True, metavar="N,N", help="training problems, all methods")
+    parser.add_argument(
+        "--baseline-sizes", type=numbers, default=[], metavar="N,N", help="more sizes for SFT alone, usually larger"
+    )
+    parser.add_argument(
+        "--seeds", type=numbers, default=None, metavar="S,S", help="seeds of the recipe (default: its own)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder or URI of all runs (default: runs)")
+    return parser.parse_args(argv)
+
+
+def cells(own: Recipe, args: argparse.Namespace) -> list[Cell]:
+    """All runs of a curve, smallest first. Raises UserError where the recipe trains no SFT."""
+    if getattr(own.training, BASELINE) is None:
+        raise UserError(f"{args.recipe}: a curve is read against SFT: add training.{BASELINE}")
+    field = "synthesis.count" if own.synthesis else "problems.train"
+    found = []
+    for seed in [own.seed] if args.seeds is None else args.seeds:
+        for size in sorted({*args.sizes, *args.baseline_sizes}):
+            recipe = load(find_recipe(args.recipe), [*args.set, f"{field}={size}", f"seed={seed}"])
+            if size not in args.sizes:
+                recipe = baseline_only(recipe)
+            trained = tuple(method for method in METHODS if getattr(recipe.training, method))
+            found.append(Cell(size, seed, recipe, trained))
+    return found
+
+
+def baseline_only(recipe: Recipe) -> Recipe:
+    """The same recipe with SFT alone; its stages keep their keys."""
+    others = dict.fromkeys(method for method in METHODS if method != BASELINE)
+    training = recipe.training.model_copy(update=others)
+    return recipe.model_copy(update={"training": training, "sampling": None, "credit": None})
+
+
+def greedy(cell: Cell, method: str, root: str) -> Greedy:
+    """Greedy outcomes of one trained method."""
+    stage = f"evaluation/{method}"
+    output = Output(root, stage, keys_of(build(cell.recipe))[stage])
+    answers = read(
+        (
+            output.read_shard(index, ["id", "problem_id", "sample"]),
+            output.read_shard(index, ["trace_id", "outcome", "extracted"], kind="verdicts"),
+        )
+        for index in output.done_shards()
+    )
+    return {(cell.seed, problem): outcome for problem, outcome in answers.greedy.items()}
+
+
+def gather(done: list[Cell], root: str) -> dict[str, dict[int, dict[tuple[int, str], str]]]:
+    """Greedy outcomes by method and size; runs of several seeds count as one longer test."""
+    found: dict[str, dict[int, dict[tuple[int, str], str]]] = {}
+    for cell in done:
+        for method in cell.methods:
+            found.setdefault(method, {}).setdefault(cell.size, {}).update(greedy(cell, method, root))
+    return found
+
+
+def show_own(own: Recipe, root: str) -> None:
+    """Leave the run's folder showing the recipe itself, not the curve's last run, where its report is there."""
+    from app.report.stage import publish
+
+    Output(root, "", "").write_json("recipe.json", own.model_dump(mode="json"))
+    report = Output(root, "report", keys_of(build(own))["report"])
+    if report.finished:
+        publish(report)
+
+
+def write(name: str, root: str, found: dict[str, Any]) -> str:
+    """Write curve.json and report/curve.html; the page's address."""
+    from app.report.curve import page
+
+    Output(root, "", "").write_json("curve.json", found)
+    folder = Output(root, "report", "")
+    with folder.atomic("curve.html") as sink:
+        sink.write(page(name, found).encode())
+    return posixpath.join(root, "report", "curve.html")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    try:
+        own = load(find_recipe(args.recipe), args.set)
+        todo = cells(own, args)
+        root = posixpath.join(args.runs, own.name)
+        run_all(todo, root)
+        found = curve(gather(todo, root))
+        show_own(own, root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; finished shards are safe: run the same command again to go on", file=sys.stderr)
+        return 130
+    from app.report.curve import table
+
+    address = write(own.name, root, found)
+    print(table(found))
+    print(f"curve: {address}")
+    return 0
+
+
+def run_all(todo: list[Cell], root: str) -> None:
+    """Run what is not there yet, one recipe after the other."""
+    from app.cluster import ray_session
+    from app.pipeline import run
+
+    with ray_session():
+        for number, cell in enumerate(todo, 1):
+            print(f"run {number} of {len(todo)}: {cell.size:,} problems, seed {cell.seed}", flush=True)
+            run(cell.recipe, root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

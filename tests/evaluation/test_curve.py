@@ -1,0 +1,108 @@
+"""Curves of several methods over the number of training problems."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.evaluation.curve import Greedy, curve, points
+
+PROBLEMS = 4000
+
+
+def greedy(error: float, problems: int = PROBLEMS, draw: int = 0) -> dict[tuple[int, str], str]:
+    """Outcomes with exactly this share of errors, which ones by `draw`."""
+    wrong = set(random.Random(draw).sample(range(problems), round(error * problems)))
+    return {(0, f"p{n}"): "incorrect" if n in wrong else "correct" for n in range(problems)}
+
+
+def law(size: float) -> float:
+    return 8 * size**-0.5
+
+
+def measured() -> dict[str, dict[int, Greedy]]:
+    """RFT at D problems is as good as SFT at 4 D, and DPO as SFT at 64 D."""
+    sizes = (250, 500, 1000, 2000, 4000)
+    found: dict[str, dict[int, Greedy]] = {"sft": {s: greedy(law(s), draw=s) for s in sizes}}
+    found["rft"] = {s: greedy(law(4 * s), draw=s + 1) for s in (250, 500, 1000)}
+    found["dpo"] = {1000: greedy(law(64000), draw=7)}
+    return found
+
+
+def test_reads_how_much_data_a_method_saved() -> None:
+    found = curve(measured())
+    for point in found["methods"]["rft"]["points"]:
+        assert point["saved"]["value"] == pytest.approx(4, rel=0.1)
+        assert point["saved"]["low"] < 4 < point["saved"]["high"]
+        assert not point["saved"]["extrapolated"] or point["size"] == 1000  # at the very end of SFT's sizes
+    [far] = found["methods"]["dpo"]["points"]
+    assert far["saved"]["extrapolated"] and far["saved"]["value"] == pytest.approx(64, rel=0.2)
+
+
+def test_fits_a_law_where_a_method_has_two_sizes() -> None:
+    found = curve(measured())["methods"]
+    assert found["sft"]["fit"]["alpha"] == pytest.approx(0.5, abs=0.02)
+    assert found["sft"]["fit"]["alpha_interval"][0] < 0.5 < found["sft"]["fit"]["alpha_interval"][1]
+    assert (found["sft"]["fit"]["smallest"], found["sft"]["fit"]["largest"]) == (250, 4000)
+    assert found["dpo"]["fit"] is None
+
+
+def test_baseline_saves_nothing_against_itself() -> None:
+    assert all(point["saved"] is None for point in curve(measured())["methods"]["sft"]["points"])
+
+
+def test_one_size_of_the_baseline_gives_no_reading_and_says_why() -> None:
+    found = curve({"sft": {500: greedy(0.4)}, "rft": {500: greedy(0.3)}})
+    [point] = found["methods"]["rft"]["points"]
+    assert point["saved"] == {"value": None, "reason": "sft was trained at fewer than two sizes"}
+    assert point["error"] == pytest.approx(0.3)
+
+
+def test_a_curve_that_does_not_fall_gives_no_reading() -> None:
+    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.4, draw=1)}, "rft": {100: greedy(0.2, draw=2)}})
+    [point] = found["methods"]["rft"]["points"]
+    assert point["saved"]["value"] is None and "does not fall" in point["saved"]["reason"]
+
+
+def test_a_method_without_errors_has_no_fit() -> None:
+    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.1)}, "rft": {100: greedy(0.2), 1000: greedy(0.0)}})
+    assert found["methods"]["rft"]["fit"] is None
+    assert found["methods"]["rft"]["points"][1]["saved"]["value"] is None
+
+
+def test_problems_undecided_anywhere_are_left_out_everywhere() -> None:
+    one, two = greedy(0.5, 10), greedy(0.2, 10, draw=3)
+    one[(0, "p3")] = "timeout"
+    two[(0, "p4")] = "error"
+    found, undecided = points({"sft": {10: one, 20: two}})
+    assert undecided == 2
+    assert [len(point.errors) for point in found["sft"]] == [8, 8]
+
+
+def test_unparsed_counts_as_wrong() -> None:
+    found, _ = points({"sft": {10: {(0, "a"): "unparsed", (0, "b"): "correct"}}})
+    assert found["sft"][0].error == 0.5
+
+
+def test_different_problems_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="different problems"):
+        points({"sft": {10: greedy(0.5, 10), 20: greedy(0.5, 11)}})
+
+
+def test_nothing_decided_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no problem was decided"):
+        points({"sft": {10: {(0, "a"): "timeout"}}})
+
+
+@given(st.permutations([250, 500, 1000]))
+def test_sizes_come_in_order_whatever_order_they_were_run_in(order: list[int]) -> None:
+    found = curve({"sft": {size: greedy(law(size), 200, size) for size in order}})
+    assert [point["size"] for point in found["methods"]["sft"]["points"]] == [250, 500, 1000]
+
+
+def test_is_plain_json() -> None:
+    json.dumps(curve(measured()), allow_nan=False)

@@ -1,0 +1,82 @@
+"""The data curve as text, picture and page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from app.report.curve import figure, laws, page, rows, saved_text, table
+
+
+def saved(value: float | None, extrapolated: bool = False) -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "reason": "the curve does not fall"}
+    return {"value": value, "low": value / 2, "high": value * 2, "equivalent": 1.0, "extrapolated": extrapolated}
+
+
+def point(size: int, error: float, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"size": size, "error": error, "low": error * 0.9, "high": min(1, error * 1.1), "saved": found}
+
+
+@pytest.fixture
+def curve() -> dict[str, Any]:
+    law = {"scale": 8.0, "alpha": 0.5, "alpha_interval": [0.4, 0.6], "smallest": 250, "largest": 1000}
+    return {
+        "baseline": "sft",
+        "problems": 1000,
+        "undecided": 3,
+        "methods": {
+            "sft": {"points": [point(250, 0.5), point(1000, 0.25)], "fit": law},
+            "step_dpo": {"points": [point(250, 0.25, saved(4.0)), point(1000, 0.0, saved(None))], "fit": None},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (saved(None), "–"),
+        (saved(4.0), "4x [2, 8]"),
+        (saved(8.0, True), "~8x [4, 16]"),
+    ],
+)
+def test_saved_data_in_words(value: dict[str, Any] | None, text: str) -> None:
+    assert saved_text(value) == text
+
+
+def test_a_row_a_point(curve: dict[str, Any]) -> None:
+    assert [row[:3] for row in rows(curve)[1:]] == [
+        ("SFT", "250", "50.0%"),
+        ("SFT", "1,000", "25.0%"),
+        ("per-step DPO", "250", "25.0%"),
+        ("per-step DPO", "1,000", "0.0%"),
+    ]
+
+
+def test_table_is_text_with_the_laws_below(curve: dict[str, Any]) -> None:
+    lines = table(curve).splitlines()
+    assert lines[0].startswith("method") and set(lines[1]) == {"-", " "}
+    assert lines[-1] == laws(curve)[0] == "SFT: error = 8 D^-0.500 (95%: 0.400 to 0.600)"
+
+
+def test_figure_draws_every_method_and_no_fixed_colour(curve: dict[str, Any]) -> None:
+    drawn = figure(curve)
+    assert drawn.startswith("<svg") and "var(--step-dpo)" in drawn and "var(--sft)" in drawn
+    assert "#fe" not in drawn
+
+
+def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
+    html = page("<b>x</b>", curve)
+    assert "&lt;b&gt;x" in html and "<b>x" not in html
+    outside = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            outside.extend(v for k, v in attrs if k in ("src", "href") and v and v.startswith("http"))
+
+    Links().feed(html)
+    assert not outside
+    assert "3 problems that were undecided" in html

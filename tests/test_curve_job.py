@@ -1,0 +1,107 @@
+"""The curve job: which runs it makes, and a whole curve on the real engines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import posixpath
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import UserError
+from app.graph import build
+from app.plan import keys_of
+from app.recipe import load
+from jobs.curve import arguments, cells, numbers
+from tests.runs import ROOT, TINY, recipe_file
+
+
+def recipe(folder: Path, **changes: Any) -> str:
+    return str(recipe_file(folder, TINY | changes))
+
+
+def planned(folder: Path, *more: str, **changes: Any) -> list[Any]:
+    args = arguments([recipe(folder, **changes), "--sizes", "10,20", *more])
+    return cells(load(args.recipe, args.set), args)
+
+
+@pytest.mark.parametrize(("text", "found"), [("3,1,2", [1, 2, 3]), ("5", [5]), ("7,7,", [7])])
+def test_numbers(text: str, found: list[int]) -> None:
+    assert numbers(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,b", "-1", "1.5", ","])
+def test_numbers_that_are_none(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        numbers(text)
+
+
+def test_all_methods_at_the_sizes_and_sft_alone_at_the_others(tmp_path: Path) -> None:
+    found = planned(tmp_path, "--baseline-sizes", "40,80")
+    assert [(cell.size, cell.methods) for cell in found] == [
+        (10, ("sft", "step_dpo")),
+        (20, ("sft", "step_dpo")),
+        (40, ("sft",)),
+        (80, ("sft",)),
+    ]
+    assert [cell.recipe.synthesis.count for cell in found] == [10, 20, 40, 80]
+
+
+def test_a_size_named_twice_runs_all_methods_once(tmp_path: Path) -> None:
+    found = planned(tmp_path, "--baseline-sizes", "20,40")
+    assert [(cell.size, len(cell.methods)) for cell in found] == [(10, 2), (20, 2), (40, 1)]
+
+
+def test_training_problems_are_the_size_where_nothing_is_written(tmp_path: Path) -> None:
+    changes = {"synthesis": None, "problems": {"source": {"kind": "world"}, "train": 6, "validation": 2, "test": 12}}
+    assert [cell.recipe.problems.train for cell in planned(tmp_path, **changes)] == [10, 20]
+
+
+def test_sft_alone_has_the_stages_of_the_whole_recipe(tmp_path: Path) -> None:
+    [cell] = [c for c in planned(tmp_path, "--baseline-sizes", "40") if c.size == 40]
+    whole = load(recipe(tmp_path), ["synthesis.count=40"])
+    ours, theirs = keys_of(build(cell.recipe)), keys_of(build(whole))
+    shared = set(ours) - {"report"}
+    assert {"training/sft", "evaluation/sft", "datasets/sft"} <= shared
+    assert all(ours[name] == theirs[name] for name in shared)
+
+
+def test_seeds_are_runs_of_their_own(tmp_path: Path) -> None:
+    found = planned(tmp_path, "--seeds", "0,3")
+    assert [(cell.seed, cell.size) for cell in found] == [(0, 10), (0, 20), (3, 10), (3, 20)]
+    assert {cell.recipe.seed for cell in found} == {0, 3}
+
+
+def test_the_world_is_the_same_test_at_every_size(tmp_path: Path) -> None:
+    keys = [keys_of(build(cell.recipe)) for cell in planned(tmp_path)]
+    assert keys[0]["problems"] == keys[1]["problems"] and keys[0]["evaluation/base"] == keys[1]["evaluation/base"]
+    assert keys[0]["training/sft"] != keys[1]["training/sft"]
+
+
+def test_without_sft_there_is_nothing_to_read_against(tmp_path: Path) -> None:
+    training = {"sft": None, "rft": TINY["training"]["sft"]}  # type: ignore[index]
+    with pytest.raises(UserError, match=r"add training\.sft"):
+        planned(tmp_path, training=training, credit=None, sampling={"policy": "base", "samples": 2})
+
+
+@pytest.mark.slow
+def test_a_curve_on_the_real_engines(tmp_path: Path) -> None:
+    """Two sizes of everything, one more of SFT; a second call reuses all of it."""
+    line = [sys.executable, "-m", "jobs.curve", recipe(tmp_path), "--runs", str(tmp_path / "runs")]
+    line += ["--sizes", "20,40", "--baseline-sizes", "60"]
+    first = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=580)
+    assert first.returncode == 0, first.stderr[-3000:]
+    root = tmp_path / "runs" / "tiny"
+    found = json.loads((root / "curve.json").read_text())
+    sizes = {method: [p["size"] for p in series["points"]] for method, series in found["methods"].items()}
+    assert sizes == {"sft": [20, 40, 60], "step_dpo": [20, 40]}
+    assert (root / "report" / "curve.html").read_text().startswith("<!doctype html>")
+    assert json.loads((root / "recipe.json").read_text())["synthesis"]["count"] == 40
+    shards = {posixpath.relpath(p, root): p.stat().st_mtime_ns for p in root.rglob("*.parquet")}
+    second = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert {posixpath.relpath(p, root): p.stat().st_mtime_ns for p in root.rglob("*.parquet")} == shards
