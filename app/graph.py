@@ -19,7 +19,7 @@ REVISIONS = {
     "problems": 1,
     "synthesis": 1,
     "datasets": 1,
-    "training": 1,
+    "training": 2,
     "sampling": 1,
     "verification": 1,
     "credit": 1,
@@ -51,6 +51,8 @@ def check(recipe: Recipe) -> None:
         needs.append((settings.init == method, f"training.{method}.init cannot be {method} itself"))
         missing = settings.init != "base" and getattr(training, settings.init) is None
         needs.append((missing, f"training.{method}.init is {settings.init}: add training.{settings.init}"))
+        unasked = bool(settings.evaluate_every) and recipe.problems.validation == 0
+        needs.append((unasked, f"training.{method}.evaluate_every: raise problems.validation, which is 0"))
     if training.sft and training.rft and training.sft.init == "rft":
         needs.append((True, "training.sft.init cannot be rft: RFT samples from the SFT policy"))
     for wrong, message in needs:
@@ -138,9 +140,13 @@ class _Builder:
         policy = "base" if part.init == "base" else f"training/{part.init}"
         settings = part.model_dump(mode="json") | {"base": self.base, "seed": self.recipe.seed}
         inputs = [f"datasets/{method}"] + ([policy] if policy != "base" else [])
-        return self.stage(
-            f"training/{method}", "app.training.launch", settings, inputs, dataset=f"datasets/{method}", policy=policy
-        )
+        options = {"dataset": f"datasets/{method}", "policy": policy}
+        if part.evaluate_every:  # what the evaluations depend on decides the weights where they stop the run early
+            settings |= {"rendering": self.rendering, "verifier": fingerprint()}
+            settings["max_tokens"] = self.recipe.evaluation.max_tokens
+            inputs.append("problems")
+            options["evaluator"] = "app.evaluation.during"
+        return self.stage(f"training/{method}", "app.training.launch", settings, inputs, **options)
 
     def sampling(self) -> Stage:
         assert self.recipe.sampling

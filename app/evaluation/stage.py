@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from app.errors import UserError
@@ -22,6 +22,17 @@ from app.verification import judge_batch
 Answer = tuple[Trace, Completion]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What a policy said to some problems: a completion and a verdict for each trace."""
+
+    traces: list[Trace]
+    completions: list[Completion]
+    verdicts: list[Verdict]
+    problems: int  # of the shard
+    skipped: int  # problems whose prompts do not fit the context
+
+
 class EvaluationWorker(EngineWorker):
     """Shard i = the i-th slice of the held-out problems: their traces (sample 0 greedy, 1.. drawn) and verdicts."""
 
@@ -32,18 +43,23 @@ class EvaluationWorker(EngineWorker):
 
     async def process(self, index: int) -> dict[str, float]:
         """Answer and judge the shard's problems; write verdicts, then traces, in the order of the problems."""
+        found = await self.answer(index)
+        counts = engine_counts(found.traces, found.completions)
+        counts |= {"problems": float(found.problems), "skipped_prompts": float(found.skipped)}
+        counts |= greedy_counts(found.traces, found.verdicts)
+        self.output.write_shard(index, Verdict.table(found.verdicts), kind="verdicts")
+        self.output.write_shard(index, Trace.table(found.traces), counts)
+        return counts
+
+    async def answer(self, index: int) -> Answered:
+        """The policy's answers to the problems of a shard, judged. Prompts that leave no room are skipped."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
         fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
         pairs = list(chain.from_iterable(await all_or_none(self._answer(problem, ids) for problem, ids in fitting)))
         traces = [trace for trace, _ in pairs]
         verdicts = await asyncio.to_thread(judge, traces, problems)  # beside the engine, which runs on this event loop
-        counts = engine_counts(traces, [done for _, done in pairs])
-        counts |= {"problems": float(len(prompts)), "skipped_prompts": float(len(prompts) - len(fitting))}
-        counts |= greedy_counts(traces, verdicts)
-        self.output.write_shard(index, Verdict.table(verdicts), kind="verdicts")
-        self.output.write_shard(index, Trace.table(traces), counts)
-        return counts
+        return Answered(traces, [done for _, done in pairs], verdicts, len(problems), len(prompts) - len(fitting))
 
     async def _answer(self, problem: Problem, prompt: list[int]) -> list[Answer]:
         """A problem's answers, the greedy one first."""

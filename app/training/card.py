@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from typing import Any
 
+from app.store import Output
 from app.training.corpus import Corpus
 from app.training.job import Job
 
@@ -16,12 +18,46 @@ NAMES = {
 }
 
 
+LABELS = {  # stages behind a data set, as a card calls them
+    "problems": "Problems",
+    "synthesis": "Synthetic problems",
+    "sampling": "Traces",
+    "verification": "Verdicts",
+    "credit": "Step values",
+}
+
+
+def lineage(dataset: Output) -> tuple[tuple[str, str], ...]:
+    """(label, text) for the data set and each stage it was made from, as their manifests tell: which weights sampled,
+    which verifier judged, with which settings.
+    """
+    manifest = dataset.manifest()
+    rows = [("Data set's settings", _short(manifest.get("settings", {})))]
+    for name, label in LABELS.items():
+        key = manifest.get("inputs", {}).get(name)
+        if key is None:
+            continue
+        before = Output(dataset.root, name, key).manifest()
+        text = f"stage `{name}`, key `{key}`: {_short(before['settings'])}"
+        weights = [f"`{stage}`, key `{at}`" for stage, at in before["inputs"].items() if stage.startswith("training/")]
+        if name in ("sampling", "credit"):
+            text += f"; policy: {weights[0] if weights else 'the base model'}"
+        rows.append((label, text))
+    return tuple(rows)
+
+
+def _short(settings: dict[str, Any]) -> str:
+    """Settings as one line of a table."""
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in settings.items()).replace("|", "\\|") or "none"
+
+
 def card(job: Job, corpus: Corpus, steps: int) -> str:
     """Markdown. Keys of the stages lead back to the data set, the sampler and the verifier through their manifests."""
     skipped = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items()) or "none"
     unit = "pairs" if job.preference else "examples"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("ray", "torch", "deepspeed", "transformers"))
     settings = json.dumps(job.settings.model_dump(), indent=2)
+    lineage_rows = "".join(f"| {label} | {text} |\n" for label, text in job.lineage)
     return f"""---
 base_model: {json.dumps(job.policy)}
 library_name: transformers
@@ -36,11 +72,10 @@ Made by eightfold, after arXiv 2406.14532.
 |---|---|
 | Start weights | `{job.policy}`, fingerprint `{job.fingerprint}` |
 | Data set | stage `{job.dataset.stage}`, key `{job.dataset.key}`: {len(corpus)} {unit} (left out: {skipped}) |
-| This stage | `{job.output.stage}`, key `{job.output.key}`: {steps} steps, seed {job.seed} |
+{lineage_rows}| This stage | `{job.output.stage}`, key `{job.output.key}`: {steps} steps, seed {job.seed} |
 | Software | {libraries} |
 
-The manifest of each stage (`manifest.json` beside its output) names the keys and settings of the stages before it: the
-sampler's weights, the verifier and the step values behind the {unit}.
+The manifest of each stage (`manifest.json` beside its output) names the keys and settings of the stages before it.
 
 ```json
 {settings}

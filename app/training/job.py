@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.store import Output
+from app.training.candidates import Candidates
 from app.training.corpus import PREFERENCE
 from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
 
@@ -24,6 +25,8 @@ class Job:
     settings: TrainSettings
     placement: TrainPlacement
     seed: int
+    began: float = 0.0  # when the driver started this attempt, seconds since 1970
+    lineage: tuple[tuple[str, str], ...] = ()  # what the card says of the stages before: label, text
 
     @property
     def preference(self) -> PreferenceSettings | None:
@@ -42,3 +45,8 @@ class Job:
     def failure(self) -> Path:
         """Where a worker leaves the text of a UserError for the driver."""
         return self.output.local("failure.txt")
+
+    @property
+    def candidates(self) -> Candidates:
+        """Checkpoints under evaluation, where the settings ask for that."""
+        return Candidates(self.output.local(), self.settings.patience)

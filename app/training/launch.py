@@ -1,12 +1,15 @@
-"""Runs a training stage: Ray Train's TorchTrainer around the loop, progress on the console, metrics as a shard."""
+"""Runs a training stage: Ray Train's TorchTrainer around the loop, and what the driver does beside it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import threading
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,16 @@ from app.policy import Policy, base_policy, trained_policy
 from app.progress import Progress
 from app.stage import StageContext
 from app.store import Output
+from app.training import alarms
+from app.training.boards import Boards
+from app.training.card import lineage
 from app.training.corpus import Corpus, check_vocabulary, load
+from app.training.follower import Follower
 from app.training.job import Job
-from app.training.metrics import cut, read
+from app.training.metrics import cut, read, totals
 from app.training.order import order_for
 from app.training.settings import TrainSettings
+from app.training.trials import Lost, Trials
 
 POLL = 0.5  # seconds between looks at the metrics file
 
@@ -33,18 +41,40 @@ def run(context: StageContext) -> None:
     job = make_job(context)
     corpus = load(job.dataset, job.method, job.settings.max_length)
     check_start(job, corpus)
+    strange = alarms.of_data(corpus)
     if corpus.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())
         context.progress.say(f"rows left out: {told}")
+    for sentence in strange.values():
+        context.progress.say(f"warning: {sentence}")
     steps = order_for(job.settings, corpus.problems, job.seed).steps
     job.output.local().mkdir(parents=True, exist_ok=True)
     job.failure.unlink(missing_ok=True)
-    done = start_over(job, context.progress)
-    context.progress.begin(steps, reused=done, unit="steps")
-    fit(job, Follower(job.metrics, context.progress, done))
+    train(context, job, steps)
     if job.failure.exists():
         raise UserError(job.failure.read_text())
-    finish(context, job, corpus)
+    finish(context, job, corpus, list(strange))
+
+
+def train(context: StageContext, job: Job, steps: int) -> None:
+    """Run the workers to their end, and the evaluations of what they offer."""
+    done = steps_done(job, context.progress)
+    context.progress.begin(steps, reused=done, unit="steps")
+    boards = Boards(job, done)
+    trials = None
+    if job.settings.evaluate_every:
+        trials = Trials(job, context.progress, steps, lambda: RemoteEvaluator(context, job), boards)
+        job.candidates.stop.unlink(missing_ok=True)
+    try:
+        if trials and trials.over():
+            return  # a stopped run had come to the end
+        fit(job, Follower(job, context.progress, done, steps, boards), trials)
+        if trials and not job.failure.exists():
+            trials.finish()
+    finally:
+        boards.close()
+        if trials:
+            trials.close()
 
 
 def make_job(context: StageContext) -> Job:
@@ -68,6 +98,8 @@ def make_job(context: StageContext) -> Job:
         settings=settings,
         placement=context.recipe.placement.training,
         seed=context.recipe.seed,
+        began=time.time(),
+        lineage=lineage(context.inputs[context.stage.options["dataset"]]),
     )
 
 
@@ -90,20 +122,30 @@ def check_start(job: Job, corpus: Corpus) -> None:
         check_vocabulary(corpus, size, f"the tokenizer of {job.policy}")
 
 
-def start_over(job: Job, progress: Progress) -> int:
-    """Steps that are in the last complete checkpoint; metrics after it are dropped, because they will be made again."""
+def steps_done(job: Job, progress: Progress) -> int:
+    """Steps that are in the last complete checkpoint; the workers go on from there."""
     from app.training import checkpoint
 
     folder = job.output.local("checkpoints")
     for path in checkpoint.damaged(folder):
         progress.say(f"checkpoint {path} is incomplete; it is not used")
     whole = checkpoint.complete(folder)
-    done = checkpoint.step_of(whole[-1]) if whole else 0
-    cut(job.metrics, done)
-    return done
+    return checkpoint.step_of(whole[-1]) if whole else 0
 
 
-def fit(job: Job, follower: Follower) -> None:
+def preemption() -> float | None:
+    """When the node of a worker will be taken away, in seconds since 1970; None while nothing is known. On every rank
+    of a running worker group alike: asking is a barrier.
+    """
+    import ray.train
+
+    notice = ray.train.get_preemption_info()
+    if notice is None:
+        return None
+    return notice.deadline_ms / 1000 if notice.deadline_ms else math.inf
+
+
+def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
     """Run the workers to their end. In a thread of its own: on the main thread Ray Train would take over Ctrl+C for
     good.
     """
@@ -121,7 +163,7 @@ def fit(job: Job, follower: Follower) -> None:
         resources["GPU"] = placement.gpus
     trainer = _trainer_class()(
         train_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "deadline": preemption},
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=placement.workers, use_gpu=bool(placement.gpus), resources_per_worker=resources
@@ -142,13 +184,57 @@ def fit(job: Job, follower: Follower) -> None:
 
     thread = threading.Thread(target=fit_it, name=f"fit-{job.method}", daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(POLL)
-        follower.look()
+    try:
+        while thread.is_alive():
+            thread.join(POLL)
+            follower.look()
+            if trials:
+                trials.look()
+    except BaseException:
+        job.candidates.stop.touch()  # where workers look for it, they end; Ray ends the others with the job
+        raise
     follower.look()
     shutil.rmtree(storage, ignore_errors=True)
     if error:
         raise RuntimeError(f"training/{job.method} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
+
+
+class RemoteEvaluator:
+    """The evaluator that the stage's option `evaluator` names, in an actor with the room of a sampling engine."""
+
+    def __init__(self, context: StageContext, job: Job) -> None:
+        import ray
+
+        place = context.recipe.placement.sampling
+        evaluator = import_module(context.stage.options["evaluator"]).HeldOut
+        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus)
+        self.actor = actor.remote(context.recipe, context.inputs["problems"], job.settings.evaluate_problems)
+        self.result: Any = None
+
+    def ask(self, path: str, fingerprint: str) -> None:
+        self.result = self.actor.evaluate.remote(path, fingerprint)
+
+    def answer(self, wait: bool) -> dict[str, Any] | None:
+        import ray
+
+        done, _ = ray.wait([self.result], timeout=None if wait else 0)
+        if not done:
+            return None
+        try:
+            return ray.get(self.result)
+        except ray.exceptions.RayActorError as error:
+            raise Lost(str(error)) from error
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from error
+            if getattr(error.cause, "restart_actor", False):
+                raise Lost(str(error.cause)) from error
+            raise
+
+    def close(self) -> None:
+        import ray
+
+        ray.kill(self.actor)
 
 
 def _trainer_class() -> type:
@@ -176,30 +262,23 @@ def _times(retries: int) -> str:
     return "for good" if retries < 0 else f"{retries + 1} times" if retries else "once"
 
 
-class Follower:
-    """Turns new rows of the metrics file into progress."""
-
-    def __init__(self, path: Path, progress: Progress, done: int) -> None:
-        self.path, self.progress, self.seen = path, progress, done
-
-    def look(self) -> None:
-        """Tell of rows that were added. After a restart nothing is told until the run has passed where it had been."""
-        for row in read(self.path):
-            if row["step"] > self.seen:
-                self.seen = int(row["step"])
-                self.progress.advance(1, {"tokens": row["tokens"]})
-
-
-def finish(context: StageContext, job: Job, corpus: Corpus) -> None:
-    """Write the metrics shard, which marks the stage done."""
+def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) -> None:
+    """Put the model where it belongs and write the metrics shard, which marks the stage done."""
+    evaluations = job.candidates.rows() if job.settings.evaluate_every else []
+    counts: dict[str, float] = {}
+    if evaluations:
+        best = job.candidates.promote(job.output.local("model"))
+        cut(job.metrics, int(evaluations[-1]["step"]))  # steps that ran on while the last evaluation was under way
+        counts |= {"model_step": float(best["step"]), "validation_accuracy": best["accuracy"]}
+        context.progress.say(f"the model is that of step {best['step']}: {best['accuracy']:.1%} on validation problems")
+        job.output.write_shard(0, pa.Table.from_pylist(evaluations), kind="evaluations")
     rows = read(job.metrics)
-    counts: dict[str, Any] = {
-        "examples": float(sum(row["examples"] for row in rows)),
-        "tokens": float(sum(row["tokens"] for row in rows)),
-        "computed_tokens": float(sum(row["computed_tokens"] for row in rows)),
-        "steps": float(len(rows)),
-        "seconds": float(sum(row["seconds"] for row in rows)),
-        "skipped": float(sum(corpus.skipped.values())),
-    }
+    counts |= totals(job.metrics) | {"skipped": float(sum(corpus.skipped.values()))}
     counts |= {f"skipped_{reason}": float(count) for reason, count in corpus.skipped.items()}
+    counts |= alarms.counts(rows, evaluations, strange)
+    if "restarts" in counts:
+        context.progress.say(
+            f"{counts['restarts']:.0f} interruptions cost {counts['lost_seconds']:.1f} s "
+            f"and {counts['redone_steps']:.0f} steps made again"
+        )
     job.output.write_shard(0, pa.Table.from_pylist(rows), counts)

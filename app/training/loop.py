@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from app.errors import UserError
 from app.records import seed_from
 from app.training import checkpoint, losses
 from app.training.card import card
-from app.training.corpus import Corpus
+from app.training.corpus import Corpus, check_vocabulary
 from app.training.engine import build
 from app.training.export import export
+from app.training.flops import TokenCost, peak
 from app.training.forward import tensors
 from app.training.job import Job
 from app.training.metrics import MetricsFile
+from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
 from app.training.reference import reference
 from app.training.settings import TrainSettings
@@ -41,31 +44,64 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 class Trainer:
     """One worker's state: engine, data, order, reference."""
 
-    def __init__(self, job: Job, corpus: Corpus, device: torch.device) -> None:
+    def __init__(self, job: Job, corpus: Corpus, device: torch.device, deadline: Deadline | None = None) -> None:
         self.job, self.corpus, self.device = job, corpus, device
+        self.notice = Notice(deadline, device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Order = order_for(job.settings, corpus.problems, job.seed)
         self.lengths = corpus.lengths
         self.engine: Any = build(job, device)
+        model = self.engine.module.model
+        check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
+        self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
         self.reference = reference(self.engine, corpus, job, device) if job.preference else None
 
     def train(self) -> None:
-        """From the last complete checkpoint to the exported model."""
+        """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
         folder = self.job.output.local("checkpoints")
         start = 0
         if path := checkpoint.latest(folder):
             start = checkpoint.load(self.engine, path)
-        metrics = MetricsFile(self.job.metrics, start) if self.rank == 0 else None
+        metrics = MetricsFile(self.job.metrics, start, self.job.began) if self.rank == 0 else None
         self.engine.train()
         for step in range(start, self.order.steps):
+            if self.over():
+                return
             row = self.step(step)
             if metrics:
                 metrics.append(row)
             done = step + 1
-            if done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
-                checkpoint.save(self.engine, folder, done)
-        written = card(self.job, self.corpus, self.order.steps)
-        export(self.engine, self.job, self.job.output.local("model"), written)
+            if self.notice.due(row["seconds"]):
+                self.notice.save_seconds = self.save(folder, done)
+            elif done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
+                self.save(folder, done)
+            self.offer(done)
+        if not self.job.settings.evaluate_every:
+            self.export(self.job.output.local("model"), self.order.steps)
+
+    def over(self) -> bool:
+        """Whether early stopping has ended the run."""
+        return bool(self.job.settings.evaluate_every) and agree(self.job.candidates.stop.exists(), self.device)
+
+    def save(self, folder: Path, done: int) -> float:
+        """A checkpoint after `done` steps; returns the seconds it took."""
+        began = time.perf_counter()
+        checkpoint.save(self.engine, folder, done)
+        return time.perf_counter() - began
+
+    def offer(self, done: int) -> None:
+        """Write a candidate for evaluation where one is due and a stopped attempt has not written it already."""
+        every = self.job.settings.evaluate_every
+        if not every or (done % every and done < self.order.steps):
+            return
+        candidates = self.job.candidates
+        if agree(candidates.wanted(done), self.device):
+            self.export(candidates.path(done), done)
+
+    def export(self, folder: Path, steps: int) -> None:
+        """A model folder with its card."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        export(self.engine, self.job, folder, card(self.job, self.corpus, steps))
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step over `batch` examples of all workers. Returns its metrics, the same on every rank."""
@@ -86,7 +122,14 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         self.engine.step()
-        return self.report(step, row, len(examples), rate, time.perf_counter() - began)
+        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        if not math.isfinite(norm):
+            raise self.diverged(step, f"the gradient norm is {norm}")
+        return self.report(row, examples, time.perf_counter() - began) | {
+            "step": step + 1,
+            "lr": rate,
+            "grad_norm": norm,
+        }
 
     def scale(self, examples: np.ndarray) -> float:
         """What the summed loss of a step is divided by: weighted tokens (NLL) or the weights of the pairs."""
@@ -130,12 +173,15 @@ class Trainer:
             each = each + self.job.preference.nll * losses.chosen_nll(policy, lengths)
         margin = losses.margins(policy, reference).detach()
         chosen, rejected = policy.detach().sum(0).tolist()
+        gains = (policy.detach() - reference).sum(0).tolist()
         return (weights * each).sum(), {
             "preference": preference,
             "margin": float(margin.sum()) * self.job.preference.beta,
             "accuracy": float((margin > 0).sum()),
             "logp_chosen": chosen,
             "logp_rejected": rejected,
+            "gain_chosen": gains[0],
+            "gain_rejected": gains[1],
         }
 
     def check(self, step: int, row: dict[str, float], examples: int) -> None:
@@ -144,10 +190,7 @@ class Trainer:
         """
         name = f"training/{self.job.method}"
         if not math.isfinite(row["loss"]):
-            raise UserError(
-                f"{name}: the loss is {row['loss']} at step {step + 1}; try a smaller learning_rate (now "
-                f"{self.job.settings.learning_rate:g}) or precision fp32. Checkpoints before that step are kept"
-            )
+            raise self.diverged(step, f"the loss is {row['loss']}")
         if step == 0 and self.job.preference:
             first, wanted = row["preference"] / examples, losses.at_start(self.job.preference)
             tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
@@ -158,24 +201,37 @@ class Trainer:
                     f"{self.job.output.local()}/reference-*.parquet and run again"
                 )
 
-    def report(self, step: int, row: dict[str, float], examples: int, rate: float, seconds: float) -> dict[str, float]:
+    def diverged(self, step: int, what: str) -> UserError:
+        """The error of a run whose numbers are none any more."""
+        return UserError(
+            f"training/{self.job.method}: {what} at step {step + 1}; try a smaller learning_rate (now "
+            f"{self.job.settings.learning_rate:g}) or precision fp32. Checkpoints before that step are kept"
+        )
+
+    def report(self, row: dict[str, float], examples: np.ndarray, seconds: float) -> dict[str, float]:
         """A row of the metrics file: means over the step's pairs, sums of tokens."""
+        useful = float(self.lengths[examples].sum())
         out = {
-            "step": step + 1,
             "loss": row["loss"],
-            "lr": rate,
-            "grad_norm": float(self.engine.get_global_grad_norm() or 0.0),
-            "examples": examples,
+            "examples": len(examples),
             "tokens": row["tokens"],
             "computed_tokens": row["computed"],
+            "useful_tokens": useful,
+            "useful_tokens_per_second": useful / seconds,
             "seconds": seconds,
+            "time": time.time(),
         }
+        if self.peak:
+            flops = self.cost.flops(useful, useful / (len(examples) * len(self.corpus.branches)))
+            out["mfu"] = flops / (seconds * self.peak * self.world)
         if self.job.preference:
-            out |= {key: row[key] / examples for key in PAIR_SUMS}
+            out |= {key: row[key] / len(examples) for key in PAIR_SUMS}
+            lengths = self.corpus.completion_lengths(examples).mean(0)
+            out |= {"length_chosen": float(lengths[0]), "length_rejected": float(lengths[1])}
         return out
 
 
-PAIR_SUMS = ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected")
+PAIR_SUMS = ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected", "gain_chosen", "gain_rejected")
 SUMS = ("loss", "tokens", "computed", *PAIR_SUMS)
 
 

@@ -69,4 +69,4 @@ class TrainPlacement(Settings):
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     max_failures: int = Field(default=3, ge=-1)
     peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
-    boards: list[Literal["tensorboard", "wandb", "mlflow"]] = []  # where the curves go besides metrics.jsonl
+    boards: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # where curves go besides metrics.jsonl

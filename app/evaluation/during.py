@@ -1,0 +1,52 @@
+"""Greedy accuracy of checkpoints on validation problems, beside a training that goes on. No ray here: the launcher
+puts it into an actor.
+"""
+
+from __future__ import annotations
+
+import time
+
+from app.evaluation.stage import EvaluationWorker
+from app.policy import Policy
+from app.recipe import Recipe
+from app.records import JUDGED
+from app.store import Output
+
+
+class HeldOut:
+    """Asks one engine the first `count` validation problems for each checkpoint; only weights are exchanged.
+
+    Args:
+        recipe: rendering, engine placement and `evaluation.max_tokens` of the run.
+        problems: the stage with the validation split.
+        count: problems to ask, the first by id, so that every checkpoint answers the same ones.
+    """
+
+    worker_class = EvaluationWorker  # tests put a scripted engine here
+
+    def __init__(self, recipe: Recipe, problems: Output, count: int) -> None:
+        changes = {"split": "validation", "samples": 0, "problems_per_shard": count}
+        settings = recipe.evaluation.model_copy(update=changes)
+        self.recipe, self.problems = recipe.model_copy(update={"evaluation": settings}), problems
+        self.worker: EvaluationWorker | None = None
+
+    async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
+        """Answer with the weights in folder `path`; accuracy over the judged answers, and what it cost."""
+        began = time.monotonic()
+        policy = Policy(path, fingerprint)
+        if self.worker is None:
+            self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
+        else:
+            await self.worker.engine.load_weights(path)  # type: ignore[attr-defined]
+            self.worker.policy = policy
+        answered = await self.worker.answer(0)
+        outcomes = [verdict.outcome for verdict in answered.verdicts]
+        judged = sum(outcome in JUDGED for outcome in outcomes)
+        tokens = sum(len(trace.token_ids) for trace in answered.traces)
+        return {
+            "accuracy": outcomes.count("correct") / judged if judged else 0.0,
+            "correct": float(outcomes.count("correct")),
+            "judged": float(judged),
+            "answer_tokens": tokens / len(outcomes) if outcomes else 0.0,
+            "seconds": time.monotonic() - began,
+        }

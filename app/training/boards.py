@@ -1,0 +1,114 @@
+"""Curves for those who watch runs elsewhere: TensorBoard, Weights & Biases, MLflow. Each is there only when asked for.
+
+`placement.training.boards` names them. They live in the driver and get the rows that metrics.jsonl gets; a run that
+goes on continues its curves. Addresses and keys are the tools' own business (WANDB_API_KEY, MLFLOW_TRACKING_URI, ...).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from app.errors import UserError
+from app.training.job import Job
+
+NOT_CURVES = ("step", "time")
+
+
+class Board(Protocol):
+    """Somewhere curves are shown."""
+
+    def add(self, step: int, values: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    """Event files in `tensorboard/` of the stage's folder."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        _needs("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(job.output.local("tensorboard")), purge_step=done + 1 if done else None)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run of project eightfold, whose id is the stage's key."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        wandb = _needs("wandb", "wandb")
+        self.run = wandb.init(
+            project="eightfold",
+            id=job.output.key,
+            name=f"{job.method}-{job.output.key}",
+            resume="allow",
+            dir=str(job.output.local()),
+            config=job.settings.model_dump(),
+        )
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self.run.log(values, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class MLflow:
+    """A run of experiment eightfold, found again by the stage's key."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        mlflow = _needs("mlflow", "mlflow")
+        self.mlflow = mlflow
+        mlflow.set_experiment("eightfold")
+        key = job.output.key
+        known = mlflow.search_runs(filter_string=f"tags.eightfold_key = '{key}'", output_format="list")
+        if known:
+            self.run = mlflow.start_run(run_id=known[0].info.run_id)
+        else:
+            self.run = mlflow.start_run(run_name=f"{job.method}-{key}", tags={"eightfold_key": key})
+            mlflow.log_params(job.settings.model_dump())
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self.mlflow.log_metrics(values, step=step)
+
+    def close(self) -> None:
+        self.mlflow.end_run()
+
+
+BOARDS: dict[str, type[Any]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}
+
+
+def _needs(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"placement.training.boards: {package} is not installed here ({error}); "
+            f"pip install {package}, or take it off the list"
+        ) from error
+
+
+class Boards:
+    """All that the placement asks for, after `done` steps of an earlier attempt."""
+
+    def __init__(self, job: Job, done: int) -> None:
+        self.boards: Sequence[Board] = [BOARDS[name](job, done) for name in job.placement.boards]
+
+    def add(self, row: dict[str, Any], group: str = "train") -> None:
+        """One row of metrics; names become group/name."""
+        values = {f"{group}/{name}": float(value) for name, value in row.items() if name not in NOT_CURVES}
+        for board in self.boards:
+            board.add(int(row["step"]), values)
+
+    def close(self) -> None:
+        for board in self.boards:
+            board.close()

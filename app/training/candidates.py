@@ -1,0 +1,98 @@
+"""Checkpoints that are evaluated on held-out problems while training goes on, and the one that becomes the model.
+
+    candidates/step-*/     model folders that wait for their evaluation, and the best so far
+    evaluations.jsonl      one row an evaluated candidate, in the order of steps
+    stop                   its existence tells the workers to end
+
+Which candidate wins follows from the rows alone, so neither the speed of the evaluations nor a restart changes it: a
+slow evaluation lets training run further than needed, and what it did beyond is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.training.metrics import read
+
+Row = dict[str, Any]
+
+
+def choose(rows: Sequence[Row], patience: int | None) -> tuple[Row | None, int | None]:
+    """The row of the candidate to keep, and the step at which training is over (None: it goes on).
+
+    With `patience` the most accurate (the earliest of equals) wins, and training is over after so many evaluations in
+    a row that brought nothing better. Without, the last one wins.
+    """
+    if patience is None:
+        return (rows[-1] if rows else None), None
+    best: Row | None = None
+    waited = 0
+    for row in rows:
+        if best is None or row["accuracy"] > best["accuracy"]:
+            best, waited = row, 0
+        else:
+            waited += 1
+        if waited >= patience:
+            return best, int(row["step"])
+    return best, None
+
+
+class Candidates:
+    """The candidates of one run: workers add folders, the driver adds evaluations."""
+
+    def __init__(self, root: Path, patience: int | None) -> None:
+        self.folder, self.file, self.stop = root / "candidates", root / "evaluations.jsonl", root / "stop"
+        self.patience = patience
+
+    def path(self, step: int) -> Path:
+        """Model folder of a candidate; it exists only when it is whole."""
+        return self.folder / f"step-{step:08d}"
+
+    def rows(self) -> list[Row]:
+        """Evaluations up to the one that ended training."""
+        rows = read(self.file)
+        _, over = choose(rows, self.patience)
+        return [row for row in rows if over is None or row["step"] <= over]
+
+    def chosen(self) -> tuple[Row | None, int | None]:
+        """See `choose`."""
+        return choose(self.rows(), self.patience)
+
+    def wanted(self, step: int) -> bool:
+        """Whether the worker still has to write the candidate of this step."""
+        return not self.path(step).is_dir() and all(row["step"] != step for row in self.rows())
+
+    def next(self) -> int | None:
+        """The step to evaluate next."""
+        evaluated = {row["step"] for row in self.rows()}
+        steps = sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
+        return next((step for step in steps if step not in evaluated), None)
+
+    def add(self, row: Row) -> None:
+        """Note an evaluation; candidates that can no longer win are removed, and training is told where it is over."""
+        temporary = self.file.with_name(f".{self.file.name}")
+        temporary.write_text("".join(json.dumps(each) + "\n" for each in [*self.rows(), row]))
+        os.replace(temporary, self.file)
+        best, over = self.chosen()
+        assert best is not None
+        for old in self.rows():
+            if old["step"] != best["step"]:
+                shutil.rmtree(self.path(old["step"]), ignore_errors=True)
+        if over is not None:
+            self.stop.touch()
+
+    def promote(self, model: Path) -> Row:
+        """Make the chosen candidate the run's model; the others go."""
+        best, _ = self.chosen()
+        assert best is not None, "a run offers its last step at least"
+        if self.path(best["step"]).is_dir():  # not there: a stopped run was here already
+            shutil.rmtree(model, ignore_errors=True)
+            os.replace(self.path(best["step"]), model)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.stop.unlink(missing_ok=True)
+        return best
