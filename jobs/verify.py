@@ -3,28 +3,29 @@
     python -m jobs.verify --traces traces.jsonl --out judged.parquet
     python -m jobs.verify --traces old.parquet --out new.parquet --previous-column outcome   # prints what changed
 
-Runs on this machine, or on the cluster that RAY_ADDRESS or `ray job submit` points to.
+Runs on this machine, or on the cluster that RAY_ADDRESS or `ray job submit` points to. Reads, judges and keeps a piece
+of the rows at a time (OUT.parts/): memory does not grow with the file, and the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from app.verification import fingerprint, judge_batch
+from jobs.trace_files import PIECE, Parts, Source
 
-CHUNK = 2_000  # rows a batch
 COLUMNS = ("outcome", "extracted", "reason", "tier", "seconds")
+FIELDS = [pa.field(name, pa.float64() if name == "seconds" else pa.string()) for name in COLUMNS]
+Verdicts = dict[str, list[Any]]  # by column, in the order of the rows
 _SHOWN = 10  # changed rows printed
 
 
@@ -44,67 +45,43 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read(path: Path) -> pa.Table:
-    """All rows of a JSONL file, a Parquet file or a folder of Parquet files. Raises SystemExit with what is wrong."""
-    if not path.exists():
-        raise SystemExit(f"--traces {path}: no such file or folder")
-    if path.suffix == ".parquet" or path.is_dir():
-        return pq.read_table(path)
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise SystemExit(
-                    f"{path}, line {number}: not JSON ({error.msg}); every line must be one object"
-                ) from None
-            if not isinstance(rows[-1], dict):
-                raise SystemExit(f"{path}, line {number}: a {type(rows[-1]).__name__}; every line must be one object")
-    names = {name: None for row in rows for name in row}
-    return pa.table({name: [row.get(name) for row in rows] for name in names})
-
-
-def check(table: pa.Table, options: argparse.Namespace) -> None:
+def check(source: Source, options: argparse.Namespace) -> None:
     """Raise SystemExit where a named column is missing."""
     for flag in ("reference_column", "text_column", "question_column", "previous_column"):
         name = getattr(options, flag)
-        if name is not None and name not in table.column_names:
+        if name is not None and name not in source.schema.names:
             raise SystemExit(
                 f"{options.traces}: no column {name!r} (--{flag.replace('_', '-')}); "
-                f"it has {', '.join(table.column_names)}"
+                f"it has {', '.join(source.schema.names)}"
             )
     if options.out.suffix not in (".jsonl", ".parquet"):
         raise SystemExit(f"--out {options.out}: name a .jsonl or .parquet file")
 
 
-def judged(batch: dict[str, list[Any]], reference: str, text: str, question: str | None) -> dict[str, list[Any]]:
+def judged(batch: Verdicts, reference: str, text: str, question: str | None) -> Verdicts:
     """The verdict columns of a batch of rows."""
     verdicts = judge_batch(batch[reference], batch[text], batch[question] if question else None)
     return {name: [getattr(v, name) for v in verdicts] for name in COLUMNS}
 
 
-def locally(table: pa.Table, options: argparse.Namespace) -> Iterator[dict[str, list[Any]]]:
-    for start in range(0, table.num_rows, CHUNK):
-        yield judged(
-            table.slice(start, CHUNK).to_pydict(),
-            options.reference_column,
-            options.text_column,
-            options.question_column,
-        )
+Piece = tuple[int, int, pa.Table]  # its number, the number of its first row, its rows
+
+
+def locally(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
+    """Each piece and its verdicts, judged in this process."""
+    for piece in pieces:
+        yield piece, judged(piece[2].select(columns(options)).to_pydict(), *named(options))
 
 
 class Judge:
     """A Ray actor that judges batches; it keeps its caches and its sandbox worker between them."""
 
-    def judge(self, table: pa.Table, reference: str, text: str, question: str | None) -> dict[str, list[Any]]:
+    def judge(self, table: pa.Table, reference: str, text: str, question: str | None) -> Verdicts:
         return judged(table.to_pydict(), reference, text, question)
 
 
-def on_ray(table: pa.Table, options: argparse.Namespace) -> Iterator[dict[str, list[Any]]]:
-    """Batches judged by a pool of actors, in order, a bounded number in flight."""
+def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
+    """The same by a pool of actors, in order, two pieces in flight an actor; the loss of one costs its pieces' time."""
     import ray
 
     started_here = not ray.is_initialized()
@@ -113,23 +90,19 @@ def on_ray(table: pa.Table, options: argparse.Namespace) -> Iterator[dict[str, l
         ray.init(address="auto") if os.environ.get("RAY_ADDRESS") else ray.init(
             num_cpus=options.actors, include_dashboard=False
         )
-    columns = [c for c in (options.reference_column, options.text_column, options.question_column) if c]
-    narrow = table.select(columns)
     actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
     pool = [actor.remote() for _ in range(options.actors)]
+    pending: deque[tuple[Piece, Any]] = deque()
     try:
-        starts = list(range(0, table.num_rows, CHUNK))
-        pending: list[Any] = []
-        for i, start in enumerate(starts):
-            worker = pool[i % len(pool)]
-            piece = pa.Table.from_batches(narrow.slice(start, CHUNK).combine_chunks().to_batches(), narrow.schema)
-            pending.append(
-                worker.judge.remote(piece, options.reference_column, options.text_column, options.question_column)
-            )
-            if len(pending) > 4 * len(pool):
-                yield ray.get(pending.pop(0))
+        for turn, piece in enumerate(pieces):
+            table = piece[2].select(columns(options))
+            pending.append((piece, pool[turn % len(pool)].judge.remote(table, *named(options))))
+            if len(pending) > 2 * len(pool):
+                first, reference = pending.popleft()
+                yield first, ray.get(reference)
         while pending:
-            yield ray.get(pending.pop(0))
+            first, reference = pending.popleft()
+            yield first, ray.get(reference)
     finally:
         for worker in pool:
             ray.kill(worker)
@@ -137,61 +110,100 @@ def on_ray(table: pa.Table, options: argparse.Namespace) -> Iterator[dict[str, l
             ray.shutdown()
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write beside the target, then rename: a file under its final name is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    if path.suffix == ".parquet":
-        pq.write_table(table, partial)
-    else:
-        with partial.open("w", encoding="utf-8") as out:
-            for row in table.to_pylist():
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
+def named(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """Columns of reference, text and question."""
+    return options.reference_column, options.text_column, options.question_column
 
 
-def changes(before: list[Any], after: list[str], extracted: list[str | None]) -> str:
-    """What a second grading changed, as text: counts by kind of change, and the first rows."""
-    moved = [(i, old, new) for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-    counts = Counter(f"{old} -> {new}" for _, old, new in moved)
-    lines = [f"changed: {len(moved)} of {len(after)}", *(f"  {kind}: {n}" for kind, n in counts.most_common())]
-    lines += [f"  row {i}: {old} -> {new} (answer {extracted[i]!r:.80})" for i, old, new in moved[:_SHOWN]]
-    return "\n".join(lines)
+def columns(options: argparse.Namespace) -> list[str]:
+    """What judging reads."""
+    return list(dict.fromkeys(name for name in named(options) if name))
+
+
+def with_verdicts(table: pa.Table, verdicts: Verdicts) -> pa.Table:
+    """The rows with their verdict columns; those of an earlier grading are replaced."""
+    kept = table.drop_columns([name for name in COLUMNS if name in table.column_names])
+    for field in FIELDS:
+        kept = kept.append_column(field, pa.array(verdicts[field.name], field.type))
+    return kept
+
+
+class Tally:
+    """Counts over all rows: outcomes, and what changed from an earlier grading."""
+
+    def __init__(self, previous: str | None) -> None:
+        self.previous, self.rows, self.reused = previous, 0, 0
+        self.outcomes: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
+        self.shown: list[str] = []
+
+    def add(self, first: int, before: pa.Table, after: pa.Table) -> None:
+        """One more piece, which begins at row `first`: its rows as they came, and with their verdicts."""
+        outcomes = after["outcome"].to_pylist()
+        self.outcomes.update(outcomes)
+        if self.previous:
+            rows = zip(before[self.previous].to_pylist(), outcomes, after["extracted"].to_pylist(), strict=True)
+            for number, (old, new, extracted) in enumerate(rows, first):
+                if old != new:
+                    self.moved[f"{old} -> {new}"] += 1
+                    if len(self.shown) < _SHOWN:
+                        self.shown.append(f"  row {number}: {old} -> {new} (answer {extracted!r:.80})")
+        self.rows += len(outcomes)
+
+    def changes(self) -> str:
+        """What a second grading changed, as text: counts by kind of change, and the first rows."""
+        lines = [f"changed: {self.moved.total()} of {self.rows}"]
+        lines += [f"  {kind}: {count}" for kind, count in self.moved.most_common()]
+        return "\n".join(lines + self.shown)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    table = read(options.traces)
-    check(table, options)
-    results: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    started = last = perf_counter()
-    for batch in on_ray(table, options) if options.actors else locally(table, options):
-        for name, values in batch.items():
-            results[name] += values
-        if perf_counter() - last > 5:
-            last = perf_counter()
-            done = len(results["outcome"])
-            print(
-                f"{done:,} of {table.num_rows:,} traces, {done / (last - started):,.0f} a second",
-                file=sys.stderr,
-                flush=True,
-            )
-    seconds = perf_counter() - started
-    counts = Counter(results["outcome"])
+    source = Source(options.traces)
+    check(source, options)
+    previous = options.previous_column or ("outcome" if "outcome" in source.schema.names else None)
+    meaning = {"verifier": fingerprint(), "columns": list(named(options)), "traces": source.identity(), "piece": PIECE}
+    parts, tally = Parts(options.out, meaning), Tally(previous)
+    started = perf_counter()
+    count = grade(source, parts, tally, options)
+    parts.join(count, with_verdicts(source.schema.empty_table(), {name: [] for name in COLUMNS}).schema)
     print(
-        f"{fingerprint()}: {table.num_rows:,} traces in {seconds:.1f} s",
-        *(f"{k} {v:,}" for k, v in counts.most_common()),
+        f"{fingerprint()}: {tally.rows:,} traces in {perf_counter() - started:.1f} s"
+        + (f", {tally.reused:,} of them judged before a stop" if tally.reused else ""),
+        *(f"{k} {v:,}" for k, v in tally.outcomes.most_common()),
         sep="\n  ",
     )
-    previous = options.previous_column or ("outcome" if "outcome" in table.column_names else None)
     if previous:
-        print(changes(table[previous].to_pylist(), results["outcome"], results["extracted"]))
-    kept = table.drop_columns([c for c in COLUMNS if c in table.column_names])
-    types = {"seconds": pa.float64()}
-    for name, values in results.items():
-        kept = kept.append_column(name, pa.array(values, types.get(name, pa.string())))
-    write(kept, options.out)
+        print(tally.changes())
     return 0
+
+
+def grade(source: Source, parts: Parts, tally: Tally, options: argparse.Namespace) -> int:
+    """Judge every piece that has no part yet; returns the number of pieces."""
+    count = 0
+
+    def to_do() -> Iterator[Piece]:
+        nonlocal count
+        first = 0
+        for count, table in enumerate(source.pieces(), 1):
+            part = parts.read(count - 1)
+            if part is None:
+                yield count - 1, first, table
+            else:
+                tally.add(first, table, part)
+                tally.reused += table.num_rows
+            first += table.num_rows
+
+    started = last = perf_counter()
+    for (index, first, table), verdicts in (on_ray if options.actors else locally)(to_do(), options):
+        part = with_verdicts(table, verdicts)
+        parts.write(index, part)
+        tally.add(first, table, part)
+        if perf_counter() - last > 5:
+            last = perf_counter()
+            rate = (tally.rows - tally.reused) / (last - started)
+            print(f"{tally.rows:,} of {source.rows:,} traces, {rate:,.0f} a second", file=sys.stderr, flush=True)
+    return count
 
 
 if __name__ == "__main__":
