@@ -12,6 +12,7 @@ from app.credit.settings import CreditSettings
 from app.datasets.settings import DatasetsSettings
 from app.errors import UserError, nearest
 from app.evaluation.settings import EvaluationSettings
+from app.placement import ActorPlacement
 from app.problems.settings import ProblemsSettings, SynthesisSettings
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.settings import ModelSettings, Prices, Settings
@@ -35,16 +36,11 @@ class RenderingSettings(Settings):
         return value
 
 
-class VerifierPlacement(Settings):
-    actors: int = Field(default=1, ge=1)
-    cpus: float = Field(default=1, ge=0)
-
-
 class Placement(Settings):
     """Where and how wide stages run. Never changes results or keys."""
 
     sampling: EnginePlacement = EnginePlacement()
-    verification: VerifierPlacement = VerifierPlacement()
+    verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
     concurrent_stages: int = Field(default=1, ge=1)
 

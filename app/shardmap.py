@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from app.capacity import Need, watched
 from app.errors import UserError
+from app.placement import ActorPlacement
 from app.progress import Progress
 from app.stage import StageContext
 
@@ -38,22 +40,56 @@ class ShardWorker(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """Actors of one stage. `concurrency` shards are in flight in each."""
+    """Actors of one stage. `concurrency` shards are in flight in each.
+
+    With `max_actors` the pool starts with `actors`, grows while all are busy and there is room, and shrinks when work
+    runs out. `labels` name the nodes it may use. `asked_by` is the part of the recipe that says all this.
+    """
 
     actors: int
     cpus: float
     gpus: float = 0
     concurrency: int = 1
-    runtime_env: dict[str, Any] | None = None
+    max_actors: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    asked_by: str = "placement"
+
+    @classmethod
+    def of(cls, place: ActorPlacement, asked_by: str, gpus: float = 0, concurrency: int = 1) -> Pool:
+        """The pool that a part of the recipe asks for."""
+        return cls(place.actors, place.cpus, gpus, concurrency, place.max_actors, place.labels, asked_by)
+
+    def strategy(self, shards: int) -> ActorPoolStrategy:
+        """For Ray Data; no more actors than there are shards."""
+        fewest, most = min(self.actors, shards), min(self.max_actors or self.actors, shards)
+        return ActorPoolStrategy(
+            min_size=fewest, max_size=most, initial_size=fewest, max_tasks_in_flight_per_actor=self.concurrency + 1
+        )
+
+    def remote(self) -> dict[str, Any]:
+        """What Ray is asked for each actor."""
+        asked: dict[str, Any] = {"num_cpus": self.cpus}
+        if self.gpus:
+            asked["num_gpus"] = self.gpus
+        if self.labels:
+            asked["label_selector"] = dict(self.labels)
+        return asked
 
 
 class _Tally:
     """What outlives an actor: how often starts failed and shards were begun. One a job, on the driver's node."""
 
     def __init__(self) -> None:
-        self.failed_starts = 0
+        self.failed_starts = self.placed = 0
         self.begun: dict[int, int] = {}
         self.last_words = ""
+
+    def place(self) -> None:
+        """One more actor has a process on some node."""
+        self.placed += 1
+
+    def count_placed(self) -> int:
+        return self.placed
 
     def started(self) -> None:
         self.failed_starts = 0
@@ -81,6 +117,7 @@ class _Actor:
     def __init__(self, factory: type, arguments: tuple[Any, ...], tally: ray.actor.ActorHandle) -> None:
         self.tally = tally
         self.failure: str | None = None
+        tally.place.remote()
         try:
             self.worker: ShardWorker = factory(*arguments)
         except UserError as error:
@@ -143,28 +180,28 @@ def map_shards(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_consecutive_actor_init_deaths = START_ATTEMPTS
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow as soon as every place is taken
     context.execution_no_progress_timeout_s = -1  # a shard of long traces may take longer than any fixed time
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
     rows = ray.data.from_items([{"shard": int(i)} for i in pending], override_num_blocks=len(pending))
-    remote: dict[str, Any] = {"num_cpus": pool.cpus}
-    if pool.gpus:
-        remote["num_gpus"] = pool.gpus
-    if pool.runtime_env:
-        remote["runtime_env"] = pool.runtime_env
     done = rows.map_batches(
         _Actor,
         fn_constructor_args=(factory, arguments, tally),
         batch_size=1,
-        compute=ActorPoolStrategy(
-            size=min(pool.actors, len(pending)), max_tasks_in_flight_per_actor=pool.concurrency + 1
-        ),
+        compute=pool.strategy(len(pending)),
         max_concurrency=pool.concurrency,
-        **remote,
+        **pool.remote(),
     )
-    for row in done.iter_rows():
-        if row["failure"]:
-            kind, _, text = row["failure"].partition(":")
-            raise UserError(text) if kind == "user" else RuntimeError(f"{progress.name}, shard {row['shard']}:\n{text}")
-        counts = {c["key"]: c["value"] for c in row["counts"] or []}
-        progress.advance(1, counts)
+    need = Need(min(pool.actors, len(pending)), pool.cpus, pool.gpus, pool.labels)
+    with watched(need, pool.asked_by, progress.say, lambda: ray.get(tally.count_placed.remote())):
+        for row in done.iter_rows():
+            _raise(row, progress.name)
+            progress.advance(1, {c["key"]: c["value"] for c in row["counts"] or []})
+
+
+def _raise(row: dict[str, Any], stage: str) -> None:
+    """The failure a row carries, where it does."""
+    if row["failure"]:
+        kind, _, text = row["failure"].partition(":")
+        raise UserError(text) if kind == "user" else RuntimeError(f"{stage}, shard {row['shard']}:\n{text}")

@@ -35,6 +35,14 @@ class Worker:
         return {"rows": 2.0, "crowded": float(most > 1)}
 
 
+class Slow(Worker):
+    """Slow enough for a pool to see that it is busy."""
+
+    async def process(self, index: int) -> dict[str, float]:
+        await asyncio.sleep(0.5)
+        return await super().process(index)
+
+
 class Mistaken(Worker):
     async def process(self, index: int) -> dict[str, float]:
         raise UserError(f"row {index}: no answer; add one")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from app import shardmap
 from app.errors import UserError
@@ -19,6 +22,13 @@ def run(worker: type, folder: Path, shards: int = 6, concurrency: int = 2) -> Pr
     progress.begin(shards)
     map_shards(worker, (str(folder),), range(shards), Pool(1, 0.5, concurrency=concurrency), progress)
     return progress
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def processed(folder: Path) -> dict[str, int]:
@@ -77,6 +87,39 @@ def test_a_mistake_at_the_start_is_not_tried_again(ray_local: str, tmp_path: Pat
     with pytest.raises(UserError, match="no weights there"):
         run(workers.Unservable, tmp_path)
     assert (tmp_path / "built").stat().st_size == 1
+
+
+def test_a_busy_pool_grows_and_all_comes_back_at_the_end(ray_local: str, tmp_path: Path) -> None:
+    progress = Progress("test", out=io.StringIO())
+    progress.begin(40)
+    before = ray.cluster_resources()["CPU"]
+    pool = Pool(1, 0.5, concurrency=2, max_actors=3)
+    map_shards(workers.Slow, (str(tmp_path),), range(40), pool, progress)
+    assert progress.done == 40 and processed(tmp_path) == {f"shard-{i}": 1 for i in range(40)}
+    assert 1 < (tmp_path / "built").stat().st_size <= 3
+    wait_for(lambda: ray.available_resources().get("CPU") == before)
+
+
+def test_all_comes_back_after_a_failure_too(ray_local: str, tmp_path: Path) -> None:
+    before = ray.cluster_resources()["CPU"]
+    with pytest.raises(RuntimeError) as kept:
+        run(workers.Faulty, tmp_path)
+    wait_for(lambda: ray.available_resources().get("CPU") == before)
+    assert kept.value  # the error with its traceback is still held here, as the pipeline holds it until others ended
+
+
+def test_more_actors_than_fit_work_with_those_that_do(ray_local: str, tmp_path: Path) -> None:
+    progress = Progress("test", out=io.StringIO())
+    progress.begin(12)
+    map_shards(workers.Worker, (str(tmp_path),), range(12), Pool(8, 1), progress)
+    assert progress.done == 12 and (tmp_path / "built").stat().st_size <= 2
+
+
+@pytest.mark.parametrize("pool", [Pool(1, 64), Pool(1, 1, gpus=1), Pool(1, 1, labels={"role": "sampler"})])
+def test_what_no_node_can_hold_ends_a_private_job_at_once(ray_local: str, tmp_path: Path, pool: Pool) -> None:
+    with pytest.raises(UserError, match=r"the cluster has room for 0 of 1 x \(.* Add nodes, or change placement"):
+        map_shards(workers.Worker, (str(tmp_path),), range(2), pool, Progress("test", out=io.StringIO()))
+    assert not (tmp_path / "built").exists()
 
 
 def test_nothing_pending_starts_nothing(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[lis
     pending = [index for index in range(shards) if index not in done]
     context.progress.begin(shards, shards - len(pending))
     place = recipe.placement.sampling
-    pool = Pool(place.actors, place.cpus, place.gpus, place.concurrent_shards)
+    pool = Pool.of(place, "placement.sampling", place.gpus, place.concurrent_shards)
     if isinstance(settings.writer, OpenAIWriter):
         pool = Pool(1, 0, concurrency=place.concurrent_shards)
     map_shards(WritingWorker, (recipe, context.inputs["problems"], output), pending, pool, context.progress)

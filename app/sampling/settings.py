@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from app.placement import ActorPlacement
 from app.settings import Settings
 
 
@@ -47,11 +48,9 @@ class SamplingSettings(Settings):
         return self
 
 
-class EnginePlacement(Settings):
+class EnginePlacement(ActorPlacement):
     """Engine actors: never part of a key."""
 
-    actors: int = Field(default=1, ge=1)
-    cpus: float = Field(default=1, ge=0)
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor

@@ -125,7 +125,7 @@ def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[st
 
 def pool(placement: EnginePlacement) -> Pool:
     """Engine actors for `map_shards`."""
-    return Pool(placement.actors, placement.cpus, placement.gpus, placement.concurrent_shards)
+    return Pool.of(placement, "placement.sampling", placement.gpus, placement.concurrent_shards)
 
 
 def policy_of(context: StageContext) -> Policy:

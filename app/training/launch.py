@@ -166,7 +166,10 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         train_loop_config={"job": job, "deadline": preemption},
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=placement.workers, use_gpu=bool(placement.gpus), resources_per_worker=resources
+            num_workers=placement.workers,
+            use_gpu=bool(placement.gpus),
+            resources_per_worker=resources,
+            label_selector=placement.labels or None,
         ),
         run_config=RunConfig(
             name=f"{job.method}-{job.output.key}",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from app.placement import Labels
 from app.settings import Settings
 
 
@@ -65,6 +66,7 @@ class TrainPlacement(Settings):
     workers: int = Field(default=1, ge=1)
     cpus: float = Field(default=1, ge=0)  # a worker
     gpus: float = Field(default=0, ge=0)  # a worker
+    labels: Labels = Field(default_factory=dict)  # of nodes that workers may use
     zero: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     max_failures: int = Field(default=3, ge=-1)

@@ -53,5 +53,5 @@ def run(context: StageContext) -> None:
         VerificationWorker,
         (problems, traces, context.output),
         len(traces.done_shards()),
-        Pool(place.actors, place.cpus),
+        Pool.of(place, "placement.verification"),
     )
