@@ -76,11 +76,11 @@ class Trials:
         try:
             answer = self.evaluator.answer(wait)
         except Lost as error:
+            step, self.lost = self.asked, self.lost + 1
             self.close()
-            self.lost += 1
             if self.lost >= ATTEMPTS:
                 raise UserError(
-                    f"training/{self.job.method}: evaluating step {self.asked} failed {ATTEMPTS} times: {error}"
+                    f"training/{self.job.method}: evaluating step {step} failed {ATTEMPTS} times: {error}"
                 ) from error
             return True
         if answer is None:

@@ -22,12 +22,16 @@ VOCABULARY, END = 64, 1
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a two-layer Llama of random float32 weights and its tokenizer."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """Write that folder."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.set_num_threads(1)  # several threads on busy cores wait for each other far longer than they compute
-    folder = tmp_path_factory.mktemp("tiny") / "model"
     words = {"<pad>": 0, "<eos>": 1, "<unk>": 2, **{f"w{i}": i for i in range(3, VOCABULARY)}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -95,37 +99,41 @@ MakeContext = Callable[..., StageContext]
 def make_context(tiny_model: Path, tmp_path: Path) -> MakeContext:
     """make_context(method, rows=..., root=..., placement=..., **settings) -> the context of stage training/METHOD."""
 
-    def make(
-        method: str, rows: list[Any] | None = None, root: Path | None = None, placement: Any = None, **settings: Any
-    ) -> StageContext:
-        from app.training import launch
-
-        root = root or tmp_path
-        base = {
-            "init": "base",
-            "batch": 8,
-            "micro_batch": 4,
-            "learning_rate": 5e-3,
-            "max_length": 64,
-            "precision": "fp32",
-        }
-        body = {**base, **({} if {"epochs", "steps"} & set(settings) else {"epochs": 1}), **settings}
-        recipe = Recipe.model_validate(
-            {
-                "name": "test",
-                "model": {"path": str(tiny_model)},
-                "problems": {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1},
-                "training": {method: body},
-                "placement": {"training": placement or {}},
-            }
-        )
-        name = f"datasets/{method}"
-        data = write_rows(root, method, rows_of(method, 24) if rows is None else rows)
-        stage = Stage(f"training/{method}", launch.run, body, (name,), options={"dataset": name, "policy": "base"})
-        output = Output(str(root), f"training/{method}", "k")
-        return StageContext(stage, recipe, {name: data}, output, Progress(stage.name))
+    def make(method: str, rows: list[Any] | None = None, root: Path | None = None, **settings: Any) -> StageContext:
+        return context_of(tiny_model, method, root or tmp_path, rows, **settings)
 
     return make
+
+
+def context_of(
+    model: Path,
+    method: str,
+    root: Path,
+    rows: list[Any] | None = None,
+    placement: Any = None,
+    evaluator: str | None = None,
+    **settings: Any,
+) -> StageContext:
+    """The context of stage training/METHOD under `root`, over a data set of `rows` or of 24 random ones."""
+    from app.training import launch
+
+    base = {"init": "base", "batch": 8, "micro_batch": 4, "learning_rate": 5e-3, "max_length": 64, "precision": "fp32"}
+    body = {**base, **({} if {"epochs", "steps"} & set(settings) else {"epochs": 1}), **settings}
+    recipe = Recipe.model_validate(
+        {
+            "name": "test",
+            "model": {"path": str(model)},
+            "problems": {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1},
+            "training": {method: body},
+            "placement": {"training": placement or {}},
+        }
+    )
+    name = f"datasets/{method}"
+    data = write_rows(root, method, rows_of(method, 24) if rows is None else rows)
+    options = {"dataset": name, "policy": "base", "evaluator": evaluator}
+    stage = Stage(f"training/{method}", launch.run, body, (name,), options=options)
+    inputs = {name: data, "problems": Output(str(root), "problems", "k")}
+    return StageContext(stage, recipe, inputs, Output(str(root), f"training/{method}", "k"), Progress(stage.name))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,31 @@
+"""A training stage for a cluster of tests: two workers, a tiny model, steps of a good part of a second.
+
+python -m tests.cluster.training_run MODEL ROOT STEPS CHECKPOINT_STEPS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.stage import StageContext
+from tests.training.conftest import context_of, rows_of
+
+
+def context(model: Path, root: Path, steps: int, checkpoint_steps: int) -> StageContext:
+    settings: dict[str, Any] = {"steps": steps, "checkpoint_steps": checkpoint_steps, "batch": 96, "micro_batch": 1}
+    return context_of(model, "dpo", root, rows_of("dpo", 96), placement={"workers": 2}, nll=0.5, **settings)
+
+
+def run(model: Path, root: Path, steps: int, checkpoint_steps: int) -> None:
+    """On the Ray that RAY_ADDRESS names."""
+    from app.cluster import ray_session
+    from app.training import launch
+
+    with ray_session():
+        launch.run(context(model, root, steps, checkpoint_steps))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
