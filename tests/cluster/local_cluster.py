@@ -200,6 +200,7 @@ class LocalCluster:
         """End all nodes, the head last, and remove the folder."""
         for name in sorted(self.nodes, key=lambda n: n == "head"):
             end(self.nodes[name])
+        psutil.wait_procs(self.mine(), timeout=30)  # workers end by themselves when their node is gone
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.cluster.local_cluster import PATIENCE, ROOT, LocalCluster, free_port
@@ -86,7 +85,6 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield cluster
     finally:
         cluster.close()
-        psutil.wait_procs(cluster.mine(), timeout=30)  # workers end by themselves when their node is gone
         assert cluster.mine() == []
 
 
