@@ -18,11 +18,11 @@ METHODS = ("sft", "rft", "dpo", "step_dpo")
 REVISIONS = {
     "problems": 1,
     "synthesis": 1,
-    "datasets": 1,
+    "datasets": 2,
     "training": 2,
     "sampling": 1,
     "verification": 1,
-    "credit": 1,
+    "credit": 2,
     "evaluation": 1,
     "report": 2,
 }
@@ -36,13 +36,17 @@ def build(recipe: Recipe) -> list[Stage]:
 
 def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other."""
-    training, sampling = recipe.training, recipe.sampling
+    training, sampling, rft = recipe.training, recipe.sampling, recipe.datasets.rft
+    right = recipe.credit.correct_traces if recipe.credit else 0
     needs = [
         (recipe.credit and not sampling, "credit needs sampling: add a sampling part"),
         (sampling and sampling.policy == "sft" and not training.sft, "sampling.policy is sft: add training.sft"),
         (training.rft and not sampling, "training.rft needs sampling: add a sampling part"),
         (training.dpo and not sampling, "training.dpo needs sampling: add a sampling part"),
         (training.step_dpo and not recipe.credit, "training.step_dpo needs credit: add a credit part"),
+        (recipe.datasets.prm and not recipe.credit, "datasets.prm needs credit: add a credit part"),
+        (rft.drop_lucky_wrong and not right, "datasets.rft.drop_lucky_wrong: set credit.correct_traces above 0"),
+        (rft.max_no_progress < 1 and not right, "datasets.rft.max_no_progress: set credit.correct_traces above 0"),
     ]
     for method in METHODS:
         settings = getattr(training, method)
@@ -89,6 +93,8 @@ class _Builder:
             out += [self.sampling(), self.verification()]
         if self.recipe.credit:
             out.append(self.credit())
+            if self.recipe.datasets.prm:
+                out.append(self.dataset("prm"))
         for method in trained:
             if method != "sft":
                 out += [self.dataset(method), self.train(method)]
@@ -129,7 +135,7 @@ class _Builder:
         inputs = [self.source, "problems", "sampling", "verification"]
         if method == "rft":
             inputs.append("datasets/sft")
-        if method == "step_dpo":
+        if method in ("step_dpo", "prm") or (method == "rft" and self.recipe.datasets.rft.needs_credit):
             inputs.append("credit")
         return self.stage(
             f"datasets/{method}", "app.datasets.stage", settings, inputs, problems=self.source, sft="datasets/sft"

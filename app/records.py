@@ -153,7 +153,9 @@ class StepValue(Record):
     """Q of a trace's prefix that ends after step `step` (tokens [0, end)); step 0 is the empty prefix, the problem.
 
     `q` is correct / judged over rollouts from the prefix, None where none was judged; `low` and `high` bound it
-    (Wilson, 95%). `advantage` = q - q of the step before, where both are known. `first_pit` marks at most one step.
+    (Wilson, 95%). Where credit.best_of = K is above 1, the three are those of the best of K rollouts. `advantage` = q -
+    q of the step before, where both are known. `first_pit` marks at most one step; `confidence` is the probability that
+    a step is the one at which the trace was lost. Every step of a trace has a row.
     """
 
     trace_id: str
@@ -169,6 +171,16 @@ class StepValue(Record):
     high: float
     advantage: float | None
     first_pit: bool
+    confidence: float | None = None
+    right: bool = False  # whether the trace itself ended right
+    note: str = ""  # of steps of right traces: no_progress, sharp_drop (app/credit/rows.py)
+    sums: int = 0  # sums written in the step that could be checked
+    wrong_sums: int = 0
+
+    @property
+    def hard(self) -> bool | None:
+        """The hard label of the prefix (Math-Shepherd): some rollout ended right. None where nothing is known."""
+        return self.correct > 0 if self.judged else None
 
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -185,6 +197,11 @@ class StepValue(Record):
             pa.field("high", pa.float64(), nullable=False),
             pa.field("advantage", pa.float64()),
             pa.field("first_pit", pa.bool_(), nullable=False),
+            pa.field("confidence", pa.float64()),
+            pa.field("right", pa.bool_(), nullable=False),
+            pa.field("note", pa.string(), nullable=False),
+            pa.field("sums", pa.int32(), nullable=False),
+            pa.field("wrong_sums", pa.int32(), nullable=False),
         ]
     )
 
@@ -221,7 +238,8 @@ class PreferencePair(Record):
     """Chosen over rejected after a shared prompt. The prompt's last `prefix_tokens` tokens are the shared steps.
 
     DPO pairs have prefix_tokens = 0; per-step DPO pairs share the steps before the first pit. `q_before` and `q_after`
-    are Q before and after the rejected step with their judged rollout counts, None and 0 for plain DPO.
+    are Q before and after the rejected step with their judged rollout counts, None and 0 for plain DPO. `step` is the
+    pit's number in the rejected trace, `confidence` how sure credit was of it.
     """
 
     id: str
@@ -240,6 +258,8 @@ class PreferencePair(Record):
     judged_before: int = 0
     judged_after: int = 0
     weight: float = 1.0
+    step: int | None = None
+    confidence: float | None = None
 
     schema: ClassVar[pa.Schema] = pa.schema(
         [
@@ -259,6 +279,8 @@ class PreferencePair(Record):
             pa.field("judged_before", pa.int32(), nullable=False),
             pa.field("judged_after", pa.int32(), nullable=False),
             pa.field("weight", pa.float64(), nullable=False),
+            pa.field("step", pa.int32()),
+            pa.field("confidence", pa.float64()),
         ]
     )
 

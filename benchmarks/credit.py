@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.credit.problem import Credit, Judged, credit_problem, wrong_traces
+from app.credit.problem import Credit, Judged, credit_problem, distinct_traces
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.settings import CreditSettings
 from app.credit.stage import judge_texts
@@ -102,7 +102,7 @@ class Bench:
         texts, values = TokenText(self.renderer.decode), {}
         usable = [p for p in self.problems if any(v.correct for _, v in self.samples[p.id])]
         for problem in usable[:most]:
-            for trace in wrong_traces(self.samples[problem.id], 1):
+            for trace in distinct_traces(self.samples[problem.id], False, 1):
                 pool = ProblemRollouts(problem, trace.prompt_token_ids, [trace], self.sampler)
                 ends = [step.end for step in split(trace.token_ids, texts)][:-1]
                 drawn = await asyncio.gather(*(pool.take(tuple(trace.token_ids[:end]), TRUTH) for end in ends))

@@ -1,9 +1,12 @@
 """Adaptive search: rollouts go where they tell most a token about the first pit, until that is sure enough.
 
-All traces of a problem are searched in rounds of one rollout each. Between rounds every trace learns from everything
-sampled of the problem so far: a plain sample, or a rollout of another prefix or trace, that repeats a trace's first j
-steps token by token is a rollout after step j. (Given that it came by there, how it goes on is the policy's draw from
-there.) So the result depends on the problem alone, not on the time at which answers come back.
+All traces of a problem are searched in rounds. Between rounds every trace learns from everything sampled of the problem
+so far: a plain sample, or a rollout of another prefix or trace, that repeats a trace's first j steps token by token is
+a rollout after step j. (Given that it came by there, how it goes on is the policy's draw from there.) So the result
+depends on the problem alone, not on the time at which answers come back.
+
+A round draws one rollout for a trace at first, and more the longer its search lasts: most searches are short, and the
+few long ones would otherwise be what an engine waits for in the end.
 """
 
 from __future__ import annotations
@@ -20,6 +23,24 @@ from app.records import Trace, Verdict
 Judged = tuple[Trace, Verdict]
 Take = Callable[[tuple[int, ...], int], Awaitable[list[Judged]]]  # the first k rollouts from a prefix
 PIT = 0.5  # a change point at least this probable is called the first pit, also where the budget ends early
+PATIENCE = 4  # rollouts after which a search draws one more at a time
+NEAR_BEST = 0.5  # a step is rolled out beside the best one if it tells at least this share of it a token
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """When a search is over.
+
+    Args:
+        confidence: probability of one step at which it may stop.
+        continuations: right rollouts known from before the pit without which it does not stop; they are what a pair
+            needs, and a test of the pit.
+        rollouts: most drawn for a trace, times its number of steps but the last.
+    """
+
+    confidence: float
+    continuations: int
+    rollouts: int
 
 
 @dataclass
@@ -43,6 +64,7 @@ class Trail:
 
     def __post_init__(self) -> None:
         self.passed = [Estimate() for _ in self.bounds[:-1]]
+        self.drawn = [0] * self.steps  # rollouts asked for after each step
 
     @property
     def steps(self) -> int:
@@ -61,13 +83,32 @@ class Trail:
         if by:
             self.change.add(by[0], by[-1], correct)
 
-    def next_step(self, confidence: float, budget: int) -> int | None:
-        """The step after which a rollout tells most a token; None where the search is over."""
+    def wanted(self, until: Until) -> dict[int, int]:
+        """How many rollouts to draw now, by step; none where the search is over."""
+        left = until.rollouts * (self.steps - 1) - self.spent
+        if left <= 0:
+            return {}
         posterior = self.change.posterior()
-        open_steps = [step for step in range(1, self.steps) if step not in self.closed]
-        if max(posterior) >= confidence or self.spent >= budget * (self.steps - 1) or not open_steps:
-            return None
-        return max(open_steps, key=lambda step: self.change.gain(step, posterior) / (self.left(step) + 1))
+        best = max(range(self.steps), key=lambda i: posterior[i])
+        count = min(left, 1 + self.spent // PATIENCE)
+        if posterior[best] < until.confidence:
+            return self._telling(posterior, count)
+        missing = until.continuations - self.passed[best].correct
+        room = until.rollouts - self.drawn[best]
+        if missing <= 0 or room <= 0 or best == 0 or best in self.closed:
+            return {}
+        return {best: min(count, missing, room)}  # step number `best` is the one before the pit
+
+    def _telling(self, posterior: Sequence[float], count: int) -> dict[int, int]:
+        """`count` rollouts, spread over the steps after which they tell most a token about the change point."""
+        gains = {
+            step: self.change.gain(step, posterior) / (self.left(step) + 1)
+            for step in range(1, self.steps)
+            if step not in self.closed
+        }
+        order = sorted(gains, key=lambda step: -gains[step])[:count]
+        near = [step for step in order if gains[step] >= NEAR_BEST * gains[order[0]]]
+        return {step: count // len(near) + (i < count % len(near)) for i, step in enumerate(near)}
 
     def left(self, step: int) -> int:
         """Tokens of the trace after a step: about what a rollout from there will cost."""
@@ -75,23 +116,26 @@ class Trail:
 
     def finding(self) -> Finding:
         posterior = self.change.posterior()
-        best = max(range(self.steps), key=lambda i: posterior[i])
         values = {step: value for step, value in enumerate(self.passed) if value.judged}
         values[self.steps] = FAILED
-        return Finding(values, best + 1 if posterior[best] >= PIT else None, posterior[best])
+        alone = self.change.posterior([1.0] * self.steps)
+        return Finding(values, named(posterior), tuple(posterior), named(alone))
 
 
-async def adaptive(
-    trails: Sequence[Trail], known: Iterable[Judged], take: Take, confidence: float, budget: int
-) -> list[Finding]:
+def named(posterior: Sequence[float]) -> int | None:
+    """The likeliest step (from 1), if it is likelier than not."""
+    best = max(range(len(posterior)), key=lambda i: posterior[i])
+    return best + 1 if posterior[best] >= PIT else None
+
+
+async def adaptive(trails: Sequence[Trail], known: Iterable[Judged], take: Take, until: Until) -> list[Finding]:
     """Search the wrong traces of one problem.
 
     Args:
         trails: the traces.
         known: samples there are already, drawn as rollouts are, the trails' own traces among them.
         take: the callback above; asking again is free.
-        confidence: posterior probability of one step at which a trace's search stops.
-        budget: most rollouts drawn for one trace, times its number of steps but the last.
+        until: when a trace's search is over.
 
     Returns:
         A finding a trail; its values count every rollout that came by a prefix.
@@ -100,19 +144,20 @@ async def adaptive(
     _tell(trails, known, told)
     taken: dict[tuple[int, ...], int] = {}
     while True:
-        wanted: dict[tuple[int, ...], list[tuple[Trail, int]]] = {}
+        wanted: dict[tuple[int, ...], list[tuple[Trail, int, int]]] = {}
         for trail in trails:
-            step = trail.next_step(confidence, budget)
-            if step is not None:
-                wanted.setdefault(trail.tokens[: trail.bounds[step]], []).append((trail, step))
+            for step, count in trail.wanted(until).items():
+                wanted.setdefault(trail.tokens[: trail.bounds[step]], []).append((trail, step, count))
         if not wanted:
             return [trail.finding() for trail in trails]
-        drawn = await asyncio.gather(*(take(prefix, taken.get(prefix, 0) + 1) for prefix in wanted))
+        more = {prefix: max(count for _, _, count in asked) for prefix, asked in wanted.items()}
+        drawn = await asyncio.gather(*(take(prefix, taken.get(prefix, 0) + more[prefix]) for prefix in wanted))
         for (prefix, asked), rollouts in zip(wanted.items(), drawn, strict=True):
             fresh = len(rollouts) - taken.get(prefix, 0)
             taken[prefix] = len(rollouts)
-            for trail, step in asked:
+            for trail, step, _ in asked:
                 trail.spent += fresh
+                trail.drawn[step] += fresh
                 if not fresh:
                     trail.closed.add(step)
             _tell(trails, rollouts, told)

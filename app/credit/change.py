@@ -61,9 +61,15 @@ class Change:
         """The same once it is dead."""
         return DEAD * WEIGHT_DEAD, (1 - DEAD) * WEIGHT_DEAD
 
-    def posterior(self) -> list[float]:
-        """Probability of each change point 1 to n (index 0 is step 1)."""
-        prior = self.prior or [1.0] * self.steps
+    def add_all(self, step: int, right: int, wrong: int) -> None:
+        """Rollouts after a step of which only the endings are known."""
+        for count, correct in ((right, True), (wrong, False)):
+            for _ in range(count):
+                self.add(step, step, correct)
+
+    def posterior(self, prior: Sequence[float] | None = None) -> list[float]:
+        """Probability of each change point 1 to n (index 0 is step 1); under another prior where one is given."""
+        prior = prior or self.prior or [1.0] * self.steps
         scores = [log(prior[c - 1]) + self._score(c) if prior[c - 1] > 0 else -inf for c in range(1, self.steps + 1)]
         top = max(scores)
         weights = [exp(score - top) for score in scores]

@@ -1,23 +1,25 @@
-"""Credit for the traces of one problem: which are looked at, what is found, as rows."""
+"""Credit for the traces of one problem: which are looked at, what is found."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from app.credit.adaptive import Trail, adaptive
+from app.credit.adaptive import Trail, Until, adaptive
 from app.credit.change import Change
 from app.credit.rollouts import ProblemRollouts, Sampler
-from app.credit.search import SEARCHES, Finding
+from app.credit.rows import NO_PROGRESS, SHARP_DROP, evidence, rows
+from app.credit.search import SEARCHES, Finding, known_values
 from app.credit.settings import CreditSettings
 from app.credit.steps import Step, split
-from app.credit.values import advantages, estimate
+from app.credit.values import SOLVED, Estimate, estimate
 from app.records import Problem, StepValue, Trace, Verdict
 from app.tokens import TokenText
 
 Judged = tuple[Trace, Verdict]
+WRONG_SUM = 10.0  # how many times likelier the first step with a wrong sum is to be the pit
 
 
 @dataclass
@@ -42,10 +44,10 @@ def finished(samples: Sequence[Judged], correct: bool) -> list[Judged]:
     return [(t, v) for t, v in samples if t.finish_reason == "stop" and v.judged and v.correct == correct]
 
 
-def wrong_traces(samples: Sequence[Judged], most: int) -> list[Trace]:
-    """The first `most` wrong traces by sample number, no two with the same tokens."""
+def distinct_traces(samples: Sequence[Judged], correct: bool, most: int) -> list[Trace]:
+    """The first `most` finished right or wrong traces by sample number, no two with the same tokens."""
     distinct: dict[tuple[int, ...], Trace] = {}
-    for trace, _ in sorted(finished(samples, correct=False), key=lambda pair: pair[0].sample):
+    for trace, _ in sorted(finished(samples, correct), key=lambda pair: pair[0].sample):
         distinct.setdefault(tuple(trace.token_ids), trace)
     return [trace for trace in distinct.values() if trace.token_ids][:most]
 
@@ -58,7 +60,7 @@ async def credit_problem(
     settings: CreditSettings,
     samples_are_rollouts: bool,
 ) -> Credit:
-    """Values and first pits of a problem's wrong traces.
+    """Values and first pits of a problem's wrong traces, and values of its right ones where the settings ask for them.
 
     A problem is skipped, and counted, where all its judged samples are right (nothing went wrong) or all are wrong (its
     value is about 0 before the first step, so there is no step at which it was lost).
@@ -68,98 +70,135 @@ async def credit_problem(
         samples_are_rollouts: they were drawn as rollouts are (same policy and temperature), so that they serve as the
             rollouts of step 0.
     """
-    wrong, right = finished(samples, correct=False), finished(samples, correct=True)
+    wrong = distinct_traces(samples, correct=False, most=settings.traces_per_problem)
     if not wrong:
         return Credit(counts={"problems_without_wrong": 1})
-    if not right:
+    if not finished(samples, correct=True):
         return Credit(counts={"problems_all_wrong": 1})
-    traces = wrong_traces(samples, settings.traces_per_problem)
-    if not traces:
-        return Credit(counts={"problems_without_wrong": 1})
-    pool = ProblemRollouts(problem, traces[0].prompt_token_ids, traces, sampler)
-    steps = [split(trace.token_ids, texts, settings.steps, settings.most_steps) for trace in traces]
-    known = samples if samples_are_rollouts else []
-    look = _together if settings.search == "adaptive" else _one_by_one
-    findings = await look(traces, steps, known, pool, settings)
-    pairs = pool.all()
+    right = distinct_traces(samples, correct=True, most=settings.correct_traces)
+    looked = _Looked(
+        ProblemRollouts(problem, wrong[0].prompt_token_ids, [*wrong, *right], sampler),
+        samples if samples_are_rollouts else [],
+        settings,
+    )
+    cut = {t.id: split(t.token_ids, texts, settings.steps, settings.most_steps) for t in (*wrong, *right)}
+    search = looked.together if settings.search == "adaptive" else looked.one_by_one
+    found, solved = await asyncio.gather(
+        search(wrong, [cut[trace.id] for trace in wrong]),
+        asyncio.gather(*(looked.right(trace, cut[trace.id]) for trace in right)),
+    )
+    values = [
+        row
+        for traces, findings, ended_right in ((wrong, found, False), (right, solved, True))
+        for trace, finding in zip(traces, findings, strict=True)
+        for row in rows(trace, cut[trace.id], finding, settings.best_of, ended_right)
+    ]
+    pairs = looked.pool.all()
     return Credit(
-        values=[row for found in zip(traces, steps, findings, strict=True) for row in rows(*found)],
+        values=values,
         rollouts=[trace for trace, _ in pairs],
         verdicts=[verdict for _, verdict in pairs],
-        counts={
-            "problems": 1,
-            "traces": len(traces),
-            "pits": sum(finding.first_pit is not None for finding in findings),
-            "rollouts": len(pairs),
-            "truncated": sum(trace.finish_reason != "stop" for trace, _ in pairs),
-            "prefixes_too_long": pool.too_long,
-            "prompt_tokens": sum(len(trace.prompt_token_ids) for trace, _ in pairs),
-            "tokens": sum(len(trace.token_ids) for trace, _ in pairs),
-            "engine_seconds": pool.engine_seconds,
-        },
+        counts=_cost(looked.pool, pairs) | _pit_counts(found, values) | _right_counts(len(right), values),
     )
 
 
-async def _one_by_one(
-    traces: list[Trace],
-    steps: list[list[Step]],
-    known: Sequence[Judged],
-    pool: ProblemRollouts,
-    settings: CreditSettings,
-) -> list[Finding]:
-    """A search of its own for each trace, side by side; they share rollouts of equal prefixes."""
-    search = SEARCHES[settings.search]
+@dataclass
+class _Looked:
+    """The searches of one problem over one pool of rollouts."""
 
-    async def take(trace: Trace, mine: list[Step], step: int, k: int) -> list[Judged]:
-        return await pool.take(tuple(trace.token_ids[: mine[step - 1].end if step else 0]), k)
+    pool: ProblemRollouts
+    known: Sequence[Judged]  # plain samples that serve as rollouts of step 0
+    settings: CreditSettings
 
-    searches = (
-        search(len(mine), partial(take, trace, mine), settings.rollouts, estimate(known))
-        for trace, mine in zip(traces, steps, strict=True)
-    )
-    return list(await asyncio.gather(*searches))
-
-
-async def _together(
-    traces: list[Trace],
-    steps: list[list[Step]],
-    known: Sequence[Judged],
-    pool: ProblemRollouts,
-    settings: CreditSettings,
-) -> list[Finding]:
-    """One adaptive search for all traces, which learns from all that was sampled of the problem."""
-    known = known or await pool.take((), settings.rollouts)
-    start = estimate(known)
-    value = (start.correct + 0.5) / (start.judged + 1)
-    trails = [
-        Trail(trace.id, tuple(trace.token_ids), [0, *(step.end for step in mine)], Change(len(mine), value))
-        for trace, mine in zip(traces, steps, strict=True)
-    ]
-    return await adaptive(trails, known, pool.take, settings.confidence, settings.rollouts)
-
-
-def rows(trace: Trace, steps: Sequence[Step], finding: Finding) -> list[StepValue]:
-    """One row for each prefix of which something is known; row 0 is the bare problem."""
-    gains = advantages({step: value.correct / value.judged for step, value in finding.values.items()})
-    out = []
-    for step, value in finding.values.items():
-        here = steps[step - 1] if step else Step(0, 0, "")
-        low, high = value.interval
-        out.append(
-            StepValue(
-                trace_id=trace.id,
-                problem_id=trace.problem_id,
-                step=step,
-                start=here.start,
-                end=here.end,
-                text=here.text,
-                correct=value.correct,
-                judged=value.judged,
-                q=value.q,
-                low=low,
-                high=high,
-                advantage=gains.get(step),
-                first_pit=step == finding.first_pit,
+    async def one_by_one(self, traces: list[Trace], steps: list[list[Step]]) -> list[Finding]:
+        """A search of its own for each trace, side by side; they share rollouts of equal prefixes."""
+        search, start = SEARCHES[self.settings.search], estimate(self.known)
+        findings = await asyncio.gather(
+            *(
+                search(len(mine), partial(self._take, trace, mine), self.settings.rollouts, start)
+                for trace, mine in zip(traces, steps, strict=True)
             )
         )
-    return out
+        return [_believed(finding, len(mine)) for finding, mine in zip(findings, steps, strict=True)]
+
+    async def together(self, traces: list[Trace], steps: list[list[Step]]) -> list[Finding]:
+        """One adaptive search for all traces, which learns from all that was sampled of the problem."""
+        known = self.known or await self.pool.take((), self.settings.rollouts)
+        value = _value(estimate(known))
+        trails = [
+            Trail(
+                trace.id,
+                tuple(trace.token_ids),
+                [0, *(step.end for step in mine)],
+                Change(len(mine), value, evidence(mine, WRONG_SUM) if self.settings.sums else None),
+            )
+            for trace, mine in zip(traces, steps, strict=True)
+        ]
+        how = self.settings
+        return await adaptive(trails, known, self.pool.take, Until(how.confidence, how.continuations, how.rollouts))
+
+    async def right(self, trace: Trace, steps: list[Step]) -> Finding:
+        """Values after every step of a right trace; what is odd about them rows.notes says."""
+        inner = range(1, len(steps))
+        start = estimate(self.known or await self.pool.take((), self.settings.rollouts))
+        drawn = await asyncio.gather(*(self._take(trace, steps, step, self.settings.rollouts) for step in inner))
+        found = dict(zip(inner, map(estimate, drawn), strict=True))
+        return Finding(known_values({0: start, **found, len(steps): SOLVED}), None)
+
+    async def _take(self, trace: Trace, steps: list[Step], step: int, k: int) -> list[Judged]:
+        return await self.pool.take(tuple(trace.token_ids[: steps[step - 1].end if step else 0]), k)
+
+
+def _value(start: Estimate) -> float:
+    """V of a problem, away from 0 and 1 where few samples tell of it."""
+    return (start.correct + 0.5) / (start.judged + 1)
+
+
+def _believed(finding: Finding, steps: int) -> Finding:
+    """How sure the rollouts of a search that keeps no belief make of each step."""
+    change = Change(steps, _value(finding.values.get(0, Estimate())))
+    for step, value in finding.values.items():
+        if step < steps:
+            change.add_all(step, value.correct, value.judged - value.correct)
+    return replace(finding, posterior=tuple(change.posterior()), pit_by_rollouts=finding.first_pit)
+
+
+def _cost(pool: ProblemRollouts, pairs: Sequence[Judged]) -> dict[str, float]:
+    return {
+        "problems": 1,
+        "rollouts": len(pairs),
+        "truncated": sum(trace.finish_reason != "stop" for trace, _ in pairs),
+        "prefixes_too_long": pool.too_long,
+        "prompt_tokens": sum(len(trace.prompt_token_ids) for trace, _ in pairs),
+        "tokens": sum(len(trace.token_ids) for trace, _ in pairs),
+        "engine_seconds": pool.engine_seconds,
+    }
+
+
+def _pit_counts(found: Sequence[Finding], values: Sequence[StepValue]) -> dict[str, float]:
+    """Pits, and apart from them what the sums written in the steps had to do with it."""
+    wrong = [row for row in values if not row.right]
+    return {
+        "traces": len(found),
+        "pits": sum(finding.first_pit is not None for finding in found),
+        "pits_by_rollouts": sum(finding.pit_by_rollouts is not None for finding in found),
+        "pits_moved_by_sums": sum(
+            finding.pit_by_rollouts is not None and finding.pit_by_rollouts != finding.first_pit for finding in found
+        ),
+        "pits_at_wrong_sum": sum(row.first_pit and row.wrong_sums > 0 for row in wrong),
+        "wrong_sum_traces": len({row.trace_id for row in wrong if row.wrong_sums}),
+    }
+
+
+def _right_counts(traces: int, values: Sequence[StepValue]) -> dict[str, float]:
+    """What is odd about right traces; nothing where none was looked at."""
+    if not traces:
+        return {}
+    right = [row for row in values if row.right]
+    return {
+        "right_traces": traces,
+        "right_steps": sum(row.step > 0 for row in right),
+        "no_progress_steps": sum(row.note == NO_PROGRESS for row in right),
+        "lucky_wrong": len({row.trace_id for row in right if row.note == SHARP_DROP}),
+        "right_wrong_sum_traces": len({row.trace_id for row in right if row.wrong_sums}),
+    }

@@ -48,6 +48,7 @@ class ProblemRollouts:
         self.traces = traces
         self.engine_seconds = 0.0
         self._nodes: dict[Prefix, _Node] = {}
+        self._verdicts: dict[str, Verdict] = {}  # by text: a sure policy writes the same solution again and again
 
     async def take(self, prefix: Prefix, k: int) -> list[tuple[Trace, Verdict]]:
         """The first k rollouts from a prefix. None of a prefix that leaves the context no room: see `too_long`."""
@@ -88,10 +89,14 @@ class ProblemRollouts:
         written = await sampler.engine.generate_n(requests)
         self.engine_seconds += sum(done.seconds for done in written)
         before = sampler.decode(list(prefix)) if prefix else ""
-        verdicts = await asyncio.to_thread(sampler.judge, self.problem, [before + done.text for done in written])
+        texts = [before + done.text for done in written]
+        unseen = list(dict.fromkeys(text for text in texts if text not in self._verdicts))
+        if unseen:
+            judged = await asyncio.to_thread(sampler.judge, self.problem, unseen)
+            self._verdicts.update(zip(unseen, judged, strict=True))
         parent = next((t.id for t in self.traces if tuple(t.token_ids[: len(prefix)]) == prefix), None)
         pairs = []
-        for number, request, done, verdict in zip(numbers, requests, written, verdicts, strict=True):
+        for number, request, done, text in zip(numbers, requests, written, texts, strict=True):
             trace = Trace(
                 id=request.id,
                 problem_id=self.problem.id,
@@ -105,5 +110,5 @@ class ProblemRollouts:
                 prefix_tokens=len(prefix),
                 parent=parent,
             )
-            pairs.append((trace, replace(verdict, trace_id=trace.id)))
+            pairs.append((trace, replace(self._verdicts[text], trace_id=trace.id)))
         return pairs

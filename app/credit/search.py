@@ -23,7 +23,8 @@ class Finding:
 
     values: dict[int, Estimate]
     first_pit: int | None
-    confidence: float | None = None  # posterior probability of the most likely pit, where the search keeps one
+    posterior: tuple[float, ...] = ()  # chance of each step 1 to n to be the one at which the trace was lost
+    pit_by_rollouts: int | None = None  # the pit that the rollouts alone name, without the sums written in the steps
 
 
 async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
@@ -38,7 +39,7 @@ async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) ->
     """
     inner = range(1, steps)
     first, *found = await asyncio.gather(_start(rollouts, k, start), *(_value(rollouts, step, k) for step in inner))
-    values = _known({0: first, steps: FAILED, **dict(zip(inner, found, strict=True))})
+    values = known_values({0: first, steps: FAILED, **dict(zip(inner, found, strict=True))})
     return Finding(values, lowest_pit(_shares(values)))
 
 
@@ -57,7 +58,7 @@ async def binary(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Fin
         if not values[middle].judged:
             break
         alive, dead = (middle, dead) if values[middle].correct else (alive, middle)
-    values = _known(values)
+    values = known_values(values)
     return Finding(values, dead_pit(_shares(values)))
 
 
@@ -69,7 +70,7 @@ async def _value(rollouts: Rollouts, step: int, k: int) -> Estimate:
     return estimate(await rollouts(step, k))
 
 
-def _known(values: dict[int, Estimate]) -> dict[int, Estimate]:
+def known_values(values: dict[int, Estimate]) -> dict[int, Estimate]:
     """Values in order of steps, without those of which nothing is known."""
     return {step: values[step] for step in sorted(values) if values[step].judged}
 

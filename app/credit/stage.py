@@ -88,3 +88,8 @@ def report(context: StageContext) -> None:
     if truncated := counts.get("truncated"):
         share = truncated / counts["rollouts"]
         context.progress.say(f"{truncated:,.0f} rollouts ({share:.1%}) cut at credit.max_tokens; they say nothing")
+    if lucky := counts.get("lucky_wrong"):
+        right = counts["right_traces"]
+        context.progress.say(
+            f"{lucky:,.0f} of {right:,.0f} right traces lost their value at a step and ended right still"
+        )

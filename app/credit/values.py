@@ -55,6 +55,23 @@ class Estimate:
 
 
 FAILED = Estimate(0, 1, exact=True)  # after the last step of a finished wrong trace nothing can change any more
+SOLVED = Estimate(1, 1, exact=True)  # nor after that of a right one
+
+
+def best_of(q: float, k: int) -> float:
+    """Chance that the best of k independent rollouts is right where one is right with chance q.
+
+    The paper's rollout policy (best of K = 5). It never falls with q, so bounds of q become bounds of this.
+    """
+    return q if k == 1 else 1 - (1 - q) ** k
+
+
+def fall(before: Estimate, after: Estimate) -> bool:
+    """Whether Q fell for certain: Newcombe's 95% interval of the difference (1998, method 10) lies below 0."""
+    if before.q is None or after.q is None:
+        return False
+    (low, _), (_, high) = before.interval, after.interval
+    return after.q - before.q + sqrt((high - after.q) ** 2 + (before.q - low) ** 2) < 0
 
 
 def counts(trace: Trace, verdict: Verdict) -> bool:

@@ -1,6 +1,6 @@
 """Training sets under the column names TRL's trainers and the `datasets` library read: text only, no token ids.
 
-    datasets.load_dataset("parquet", data_files="trl-00000.parquet")     SFTTrainer, DPOTrainer
+    datasets.load_dataset("parquet", data_files="trl-00000.parquet")     SFTTrainer, DPOTrainer, PRM trainers
     datasets.load_dataset("json", data_files="trl.jsonl")
 
 The prompt holds the shared steps. A trainer that encodes these texts may cut them into other tokens than the policy
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from app.store import Output
 
-COLUMNS = (["prompt", "completion"], ["prompt", "chosen", "rejected"])
+COLUMNS = (["prompt", "completion"], ["prompt", "chosen", "rejected"])  # of our records; step labels: prm.stepwise
 BATCH = 10_000  # rows turned into Python at a time
 
 
@@ -26,9 +26,8 @@ def trl_table(part: pa.Table) -> pa.Table:
     return part.select(columns)
 
 
-def export(output: Output, part: pa.Table) -> None:
-    """Write trl-00000.parquet and trl.jsonl beside shard 0 of a data set."""
-    table = trl_table(part)
+def export(output: Output, table: pa.Table) -> None:
+    """Write a table of text columns as trl-00000.parquet and trl.jsonl beside shard 0 of a data set."""
     output.write_shard(0, table, kind="trl")
     with output.atomic("trl.jsonl") as sink:
         for batch in table.to_batches(max_chunksize=BATCH):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, log
 
 from app.datasets.selection import Judged, with_end
 from app.datasets.settings import StepDpoSettings
@@ -53,16 +55,22 @@ class Pit:
     after: StepValue
 
 
-def pits(traces: Sequence[Trace], values: Sequence[StepValue], min_q_before: float) -> list[Pit]:
-    """The pits at which there was value to lose: Q before at least `min_q_before`, Q after below it. By trace id."""
+def pits(
+    traces: Sequence[Trace], values: Sequence[StepValue], min_q_before: float, min_confidence: float = 0.0
+) -> list[Pit]:
+    """The pits at which there was value to lose: Q before at least `min_q_before`, Q after, where known, below it.
+
+    Only those credit was at least `min_confidence` sure of. By trace id.
+    """
     rows = {(row.trace_id, row.step): row for row in values}
     named = {trace.id: trace for trace in traces}
     found = []
     for (name, step), after in sorted(rows.items()):
         before = rows.get((name, step - 1))
-        if not after.first_pit or name not in named or before is None or before.q is None or after.q is None:
+        if not after.first_pit or name not in named or before is None or before.q is None:
             continue
-        if before.q >= min_q_before and after.q < before.q:
+        sure = min_confidence == 0 or (after.confidence or 0.0) >= min_confidence
+        if sure and before.q >= min_q_before and (after.q is None or after.q < before.q):
             found.append(Pit(named[name], after.start, after.end, before, after))
     return found
 
@@ -117,25 +125,57 @@ def _continuations(
     pit: Pit, samples: Sequence[Judged], rollouts: Sequence[Judged], settings: StepDpoSettings, seed: int
 ) -> list[tuple[Trace, int]]:
     """Correct traces to prefer, best first, each with the number of its tokens that repeat the prefix."""
-    problem = tuple(pit.trace.prompt_token_ids)
     shared = pit.start if settings.reading == "shared-prefix" else 0
-    prefix = tuple(pit.trace.token_ids[:shared])
-    found: dict[tuple[int, ...], tuple[Trace, int]] = {}
-    for trace, verdict in sorted([*rollouts, *samples], key=lambda pair: digest(seed, pair[0].id)):
-        if not verdict.correct or trace.finish_reason != "stop":
-            continue
-        if trace.prefix_tokens == 0:
-            begins = tuple(trace.token_ids[:shared]) == prefix and len(trace.token_ids) > shared
-            skip = shared
-        else:
-            begins = tuple(trace.prompt_token_ids) == problem + prefix
-            skip = 0
-        if begins and trace.token_ids[skip:]:
-            found.setdefault(tuple(trace.token_ids[skip:]), (trace, skip))
-    order = list(found.values())
+    drawn = _drawn(pit.trace, shared, sorted([*rollouts, *samples], key=lambda pair: digest(seed, pair[0].id)))
+    right = {tail: source for tail, source, correct in reversed(drawn) if correct}  # the first drawn stands for equals
+    order = list(dict.fromkeys(tail for tail, _, correct in drawn if correct))
     if settings.chosen == "shortest":
-        order.sort(key=lambda pair: len(pair[0].token_ids) - pair[1])  # stable: ties as drawn
-    return order
+        order.sort(key=len)  # stable: ties as drawn
+    elif settings.chosen == "likeliest":
+        times = Counter(tail for tail, _, _ in drawn)
+        order.sort(key=lambda tail: -times[tail])
+    elif settings.chosen == "advantage":
+        order = _by_advantage(order, drawn, pit.trace.token_ids[shared:], seed)
+    return [right[tail] for tail in order]
+
+
+Tail = tuple[int, ...]  # tokens after a shared prefix
+Drawn = tuple[Tail, tuple[Trace, int], bool]
+
+
+def _drawn(wrong: Trace, shared: int, pool: Sequence[Judged]) -> list[Drawn]:
+    """All finished continuations of a trace's first `shared` tokens: tokens, trace and where they begin in it, verdict.
+
+    A sample, or a rollout from an earlier prefix, that repeats those tokens is a draw from there too. The wrong trace
+    itself is none: it is looked at because it went wrong.
+    """
+    out: list[Drawn] = []
+    prefix = wrong.token_ids[:shared]
+    for trace, verdict in pool:
+        begin = trace.prefix_tokens
+        if begin > shared or trace.id == wrong.id or trace.finish_reason != "stop" or not verdict.judged:
+            continue
+        given = trace.prompt_token_ids[len(trace.prompt_token_ids) - begin :]
+        tail = tuple(trace.token_ids[shared - begin :])
+        if tail and given + trace.token_ids[: shared - begin] == prefix:
+            out.append((tail, (trace, shared - begin), verdict.correct))
+    return out
+
+
+def _by_advantage(order: list[Tail], drawn: Sequence[Drawn], wrong: Sequence[int], seed: int) -> list[Tail]:
+    """Draw without replacement, each in proportion to the advantage of the branch it takes off the wrong trace.
+
+    A branch's value is the share of right ones among all continuations that take it; those without advantage come last.
+    """
+    base = sum(correct for _, _, correct in drawn) / max(1, len(drawn))
+    keys = {}
+    for tail in order:
+        branch = tail[: _common(tail, wrong) + 1]
+        verdicts = [correct for other, _, correct in drawn if other[: len(branch)] == branch]
+        advantage = sum(verdicts) / len(verdicts) - base
+        uniform = (int(digest(seed, branch, tail, size=6), 16) + 1) / 2**48
+        keys[tail] = log(uniform) / advantage if advantage > 0 else -inf  # Efraimidis and Spirakis 2006
+    return sorted(order, key=lambda tail: -keys[tail])
 
 
 def _step_pair(pit: Pit, chosen: Trace, skip: int, settings: StepDpoSettings, texts: Texts) -> PreferencePair | None:
@@ -190,6 +230,8 @@ def _pair(
         q_after=pit.after.q if pit else None,
         judged_before=pit.before.judged if pit else 0,
         judged_after=pit.after.judged if pit else 0,
+        step=pit.after.step if pit else None,
+        confidence=pit.after.confidence if pit else None,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from app.datasets.diversity import most_diverse, signature
+from app.datasets.settings import RftSettings
 from app.errors import UserError
-from app.records import Example, Problem, Trace, Verdict, digest
+from app.records import Example, Problem, StepValue, Trace, Verdict, digest
+from app.verification.arithmetic import wrong
 
 Judged = tuple[Trace, Verdict]
 
@@ -59,6 +61,31 @@ def right_traces(samples: Sequence[Judged], k: int, seed: int) -> list[Trace]:
     traces = list(distinct.values())
     chosen = most_diverse([trace.token_ids for trace in traces], k)
     return [traces[i] for i in chosen]
+
+
+def doubtful(samples: Sequence[Judged], values: Sequence[StepValue], settings: RftSettings) -> dict[str, str]:
+    """Right traces whose reasoning is in doubt, with the reason, as far as the settings ask.
+
+    Args:
+        values: what credit wrote of the problem; a trace it did not look at has no rows, and no doubt but by its sums.
+    """
+    steps: dict[str, list[StepValue]] = {}
+    for row in values:
+        if row.right and row.step and row.advantage is not None:
+            steps.setdefault(row.trace_id, []).append(row)
+    found = {}
+    for trace, verdict in samples:
+        if not verdict.correct:
+            continue
+        mine = steps.get(trace.id, [])
+        idle = sum(row.note == "no_progress" for row in mine)
+        if settings.drop_wrong_sums and wrong(trace.text):
+            found[trace.id] = "wrong_sums"
+        elif settings.drop_lucky_wrong and any(row.note == "sharp_drop" for row in mine):
+            found[trace.id] = "lucky_wrong"
+        elif idle > settings.max_no_progress * len(mine):
+            found[trace.id] = "no_progress"
+    return found
 
 
 def own_example(trace: Trace, prompt: str, end_id: int) -> Example:

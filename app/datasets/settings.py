@@ -10,8 +10,17 @@ from app.settings import Settings
 
 
 class RftSettings(Settings):
+    """The last three leave out right traces whose reasoning is in doubt: docs/credit.md, Right traces."""
+
     per_problem: int = Field(default=4, ge=1)  # most distinct correct traces kept a problem
     teacher: bool = True  # the teacher's solutions stay in the set
+    drop_wrong_sums: bool = False  # traces in which a written sum is wrong; needs no credit
+    drop_lucky_wrong: bool = False  # traces whose value fell for certain at a step; credit.correct_traces of them known
+    max_no_progress: float = Field(default=1, ge=0, le=1)  # largest share of valued steps that brought nothing
+
+    @property
+    def needs_credit(self) -> bool:
+        return self.drop_lucky_wrong or self.max_no_progress < 1
 
 
 class DpoSettings(Settings):
@@ -19,17 +28,25 @@ class DpoSettings(Settings):
 
 
 class StepDpoSettings(Settings):
-    """The two readings of the paper: docs/credit.md, Pairs."""
+    """The two readings of the paper, and which continuation is preferred: docs/credit.md, Pairs."""
 
     reading: Literal["shared-prefix", "full-solution"] = "shared-prefix"
     rejected: Literal["step", "rest"] = "rest"  # the pit step alone, or the failing trace to its end
-    chosen: Literal["shortest", "first"] = "shortest"
+    chosen: Literal["shortest", "first", "likeliest", "advantage"] = "shortest"
     per_pit: int = Field(default=1, ge=1)  # most pairs that share one pit
     per_problem: int = Field(default=4, ge=1)
     min_q_before: float = Field(default=0.25, ge=0, le=1)  # value there must be to lose
+    min_confidence: float = Field(default=0, ge=0, lt=1)  # how sure credit must be of the pit
+
+
+class PrmSettings(Settings):
+    """Step labels for process reward models."""
+
+    right_traces: bool = True  # also those of right traces that credit looked at
 
 
 class DatasetsSettings(Settings):
     rft: RftSettings = RftSettings()
     dpo: DpoSettings = DpoSettings()
     step_dpo: StepDpoSettings = StepDpoSettings()
+    prm: PrmSettings | None = None  # no such set where none is asked for

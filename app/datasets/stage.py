@@ -1,16 +1,19 @@
-"""Stages datasets/sft, /rft, /dpo and /step_dpo: judged traces to one shard of training rows, and its TRL export."""
+"""Stages datasets/sft, /rft, /dpo, /step_dpo, /prm: judged traces to one shard of training rows, and its TRL export."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from app.datasets.export import export
+from app.datasets.export import export, trl_table
 from app.datasets.pairs import Texts, dpo_pairs, pits, step_pairs
+from app.datasets.prm import StepLabel, step_labels, stepwise
 from app.datasets.selection import (
     Judged,
+    doubtful,
     own_example,
     refuse_evaluation,
     right_traces,
@@ -42,7 +45,7 @@ def run(context: StageContext) -> None:
     counts = totals(counts for _, counts in pieces)
     if not part.num_rows:
         raise UserError(f"{context.stage.name}: not one row could be made. {EMPTY[method]}")
-    export(context.output, part)
+    export(context.output, stepwise(StepLabel.from_table(part)) if method == "prm" else trl_table(part))
     context.output.write_shard(0, part, counts)
 
 
@@ -52,6 +55,7 @@ EMPTY = {
     "dpo": "No problem has a correct and a wrong trace; raise sampling.samples or change its temperature",
     "step_dpo": "No first pit has enough value before it and a correct continuation; raise sampling.samples, "
     "credit.rollouts or credit.traces_per_problem, or lower datasets.step_dpo.min_q_before",
+    "prm": "Credit looked at no trace: no problem has a correct and a wrong one; raise sampling.samples",
 }
 
 
@@ -103,13 +107,17 @@ class _Builder:
             yield table, {"examples": table.num_rows, "teacher": table.num_rows}
         for shard in shards:
             kept: list[Example] = []
-            right = 0
+            right, left_out = 0, Counter[str]()
+            credit = self.credit(shard) if settings.needs_credit else {}
             for problem, samples in self.judged(shard):
                 right += sum(verdict.correct for _, verdict in samples)
-                traces = right_traces(samples, settings.per_problem, self.recipe.seed)
+                doubts = doubtful(samples, credit.get(problem.id, NOTHING).values, settings)
+                left_out.update(f"left_out_{reason}" for reason in doubts.values())
+                sound = [pair for pair in samples if pair[0].id not in doubts]
+                traces = right_traces(sound, settings.per_problem, self.recipe.seed)
                 prompt = self.renderer.prompt(problem.statement)
                 kept += [own_example(trace, prompt, self.renderer.end_id) for trace in traces]
-            yield Example.table(kept), _example_counts(kept) | {"own": len(kept), "correct_traces": right}
+            yield Example.table(kept), _example_counts(kept) | {"own": len(kept), "correct_traces": right, **left_out}
 
     def dpo(self) -> Iterator[Made]:
         """Correct against wrong traces of the same problem."""
@@ -131,12 +139,32 @@ class _Builder:
             made: list[PreferencePair] = []
             found = usable = 0
             for problem, samples in self.judged(shard):
-                mine = credit.get(problem.id, _Credit([], []))
-                usable_pits = pits([trace for trace, _ in samples], mine.values, settings.min_q_before)
+                mine = credit.get(problem.id, NOTHING)
+                traces = [trace for trace, _ in samples]
+                usable_pits = pits(traces, mine.values, settings.min_q_before, settings.min_confidence)
                 found += sum(row.first_pit for row in mine.values)
                 usable += len(usable_pits)
                 made += step_pairs(usable_pits, samples, mine.rollouts, settings, seed, self.texts(problem))
             yield PreferencePair.table(made), _pair_counts(made) | {"pits": found, "pits_with_value_before": usable}
+
+    def prm(self) -> Iterator[Made]:
+        """Labels of the steps of every trace that credit looked at."""
+        settings = self.recipe.datasets.prm
+        assert settings
+        shards = self.inputs["sampling"].done_shards()
+        self.context.progress.begin(len(shards))
+        for shard in shards:
+            credit = self.credit(shard)
+            made: list[StepLabel] = []
+            for problem, samples in self.judged(shard):
+                values: dict[str, list[StepValue]] = {}
+                for row in credit.get(problem.id, NOTHING).values:
+                    if settings.right_traces or not row.right:
+                        values.setdefault(row.trace_id, []).append(row)
+                prompt = self.renderer.prompt(problem.statement)
+                for trace, _ in samples:
+                    made += step_labels(trace, values.get(trace.id, []), prompt)
+            yield StepLabel.table(made), _label_counts(made)
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
@@ -168,7 +196,14 @@ class _Credit:
     rollouts: list[Judged]
 
 
-BUILDERS = {"sft": _Builder.sft, "rft": _Builder.rft, "dpo": _Builder.dpo, "step_dpo": _Builder.step_dpo}
+NOTHING = _Credit([], [])
+BUILDERS = {
+    "sft": _Builder.sft,
+    "rft": _Builder.rft,
+    "dpo": _Builder.dpo,
+    "step_dpo": _Builder.step_dpo,
+    "prm": _Builder.prm,
+}
 
 
 def _join(traces: Output, verdicts: Output, shard: int, kind: str = "part", verdict_kind: str = "part") -> list[Judged]:
@@ -189,3 +224,13 @@ def _example_counts(examples: list[Example]) -> dict[str, float]:
 def _pair_counts(made: list[PreferencePair]) -> dict[str, float]:
     tokens = sum(len(p.chosen_token_ids) + len(p.rejected_token_ids) for p in made)
     return {"pairs": len(made), "tokens": tokens, "problems": len({p.problem_id for p in made})}
+
+
+def _label_counts(made: list[StepLabel]) -> dict[str, float]:
+    return {
+        "steps": len(made),
+        "labelled_soft": sum(label.soft is not None for label in made),
+        "labelled_hard": sum(label.hard is not None for label in made),
+        "hard_right": sum(label.hard is True for label in made),
+        "traces": len({label.trace_id for label in made}),
+    }

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from app.credit.problem import Credit, credit_problem, wrong_traces
+from app.credit.problem import Credit, credit_problem, distinct_traces
 from app.credit.settings import CreditSettings
 from app.records import StepValue, Trace, Verdict
 from app.tokens import TokenText
@@ -129,22 +129,28 @@ def test_at_most_so_many_traces_and_no_twins() -> None:
     samples = [wrong(3, 5), wrong(3, 1), wrong(4, 2)]
     twin = wrong(3, 1)[0]
     twin = Trace(**{**{f: getattr(twin, f) for f in Trace.__slots__}, "id": "t-9", "sample": 9})
-    assert [t.id for t in wrong_traces([*samples, (twin, verdict(twin, "incorrect"))], 9)] == ["t-1", "t-2", "t-5"]
-    assert [t.id for t in wrong_traces(samples, 2)] == ["t-1", "t-2"]
+    more = [*samples, (twin, verdict(twin, "incorrect")), right(3)]
+    assert [t.id for t in distinct_traces(more, correct=False, most=9)] == ["t-1", "t-2", "t-5"]
+    assert [t.id for t in distinct_traces(samples, correct=False, most=2)] == ["t-1", "t-2"]
+    assert [t.id for t in distinct_traces(more, correct=True, most=9)] == ["t-3"]
 
 
 def test_prefixes_longer_than_the_context_are_unknown() -> None:
     sample = wrong(6)
     room = len(PROMPT) + sample[0].token_ids.index(ord("3"))  # the prefixes after steps 1 and 2 fit
     credit = run([sample, right(1)], Bernoulli([1] * 6, context=room), search="exhaustive")
-    assert [row.step for row in credit.values] == [0, 1, 2, 6]
+    assert [row.step for row in credit.values if row.q is not None] == [0, 1, 2, 6]
+    assert [row.step for row in credit.values] == list(range(7))
     assert credit.counts["prefixes_too_long"] == 3 and credit.counts["pits"] == 0
 
 
 def test_unfinished_rollouts_are_kept_but_say_nothing() -> None:
     credit = run([wrong(4), right(1)], Bernoulli([1] * 4, finish="length"), search="exhaustive", rollouts=2)
     assert credit.counts["truncated"] == credit.counts["rollouts"] == 6
-    assert [row.step for row in credit.values] == [0, 4] and not any(row.first_pit for row in credit.values)
+    unknown = [row for row in credit.values if row.q is None]
+    assert [row.step for row in unknown] == [1, 2, 3]
+    assert {(row.judged, row.low, row.high, row.hard) for row in unknown} == {(0, 0.0, 1.0, None)}
+    assert not any(row.first_pit for row in credit.values)
 
 
 @pytest.mark.parametrize("search", ["exhaustive", "binary"])

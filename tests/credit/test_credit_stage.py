@@ -84,6 +84,7 @@ def test_counts_tell_what_was_done(worker) -> None:
     assert counts["tokens"] == sum(len(r.token_ids) for r in rollouts)
     assert counts["pits"] == sum(v.first_pit for v in values)
     assert counts["traces"] == len({v.trace_id for v in values})
+    assert counts["pits_at_wrong_sum"] <= counts["wrong_sum_traces"] <= counts["traces"]
     known = [counts.get(k, 0) for k in ("problems", "problems_without_wrong", "problems_all_wrong")]
     assert sum(known) == 12
 
