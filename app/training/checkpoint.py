@@ -58,8 +58,13 @@ def damaged(folder: Path) -> list[Path]:
 
 
 def _whole(path: Path) -> bool:
+    """Whether every file is there, and is this run's own: they are unpickled, so no link may lead out of the folder."""
+    own = path.parent.resolve() / path.name
     try:
         files = json.loads((path / LISTING).read_text())["files"]
+        reached = [path, *path.rglob("*"), *(path / name for name in files)]
+        if not all(file.resolve().is_relative_to(own) for file in reached):
+            return False
         return all((path / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError):
         return False

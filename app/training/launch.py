@@ -128,7 +128,7 @@ def steps_done(job: Job, progress: Progress) -> int:
 
     folder = job.output.local("checkpoints")
     for path in checkpoint.damaged(folder):
-        progress.say(f"checkpoint {path} is incomplete; it is not used")
+        progress.say(f"checkpoint {path} is incomplete, or a link leads out of it; it is not used")
     whole = checkpoint.complete(folder)
     return checkpoint.step_of(whole[-1]) if whole else 0
 
