@@ -67,8 +67,10 @@ def test_training_counts_steps_and_tokens(recorded: None) -> None:
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     panels = json.loads((ROOT / "docs/grafana.json").read_text())["panels"]
-    ours = {f"ray_{telemetry.DONE}", f"ray_{telemetry.PENDING}"}
+    ours = {f"ray_{name}" for name in (telemetry.DONE, telemetry.PENDING, telemetry.ENGINES)}
     words = {"sum", "by", "rate", "avg", "stage", "what", "NodeType", "GpuDeviceName"}
+    text = json.dumps(panels)
+    assert all(metric in text for metric in ours)  # and no metric without a panel
     for panel in panels:
         (target,) = panel["targets"]
         expression = re.sub(r'"[^"]*"|\[5m\]', "", target["expr"])
@@ -83,4 +85,4 @@ def test_the_dashboard_asks_for_counts_that_stages_report() -> None:
 
     for found in re.findall(r'what=~?"([^"]*)"', (ROOT / "docs/grafana.json").read_text().replace("\\", "")):
         for what in found.split("|"):
-            assert what == "shards" or what in OUTCOMES or f'"{what}"' in text, what
+            assert what in ("shards", "steps") or what in OUTCOMES or f'"{what}"' in text, what

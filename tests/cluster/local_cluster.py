@@ -75,6 +75,7 @@ class LocalCluster:
             self.environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: loopback, no second node
         self.head_environment = head_environment or {}  # variables of the head alone
         self.nodes: dict[str, subprocess.Popen[Any]] = {}
+        self.metrics_ports: dict[str, int] = {}
         try:
             self._start_head(head_cpus, head_options)
         except BaseException:
@@ -102,7 +103,8 @@ class LocalCluster:
     def _start(self, name: str, cpus: int, *options: str) -> subprocess.Popen[Any]:
         command = [*RAY, "start", "--block", f"--num-cpus={cpus}", *options]
         command += ["--object-store-memory=100000000", "--disable-usage-stats", "--num-gpus=0"]
-        command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+        self.metrics_ports[name] = free_port()
+        command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={self.metrics_ports[name]}"]
         environment = self.environment | (self.head_environment if name == "head" else {})
         with (self.folder / f"{name}.log").open("ab") as log:
             self.nodes[name] = subprocess.Popen(
