@@ -108,9 +108,10 @@ class _Scheduler:
         progress = Progress(name, watcher=metrics)
         session, state = self.journal.begin(step, progress), "failed"
         try:
-            step.stage.run(StageContext(step.stage, self.recipe, inputs, step.output, progress))
+            context = StageContext(step.stage, self.recipe, inputs, step.output, progress)
+            step.stage.run(context)
             sessions = session.close()
-            step.output.finish(manifest(step, inputs, sessions))
+            step.output.finish(manifest(context, sessions))
             state = "done"
         finally:
             metrics.end()
@@ -118,16 +119,15 @@ class _Scheduler:
         progress.say(f"done in {clock(sessions[-1]['seconds'])}")
 
 
-def manifest(step: Step, inputs: dict[str, Output], sessions: list[dict[str, Any]]) -> dict[str, Any]:
+def manifest(context: StageContext, sessions: list[dict[str, Any]]) -> dict[str, Any]:
     """What a finished stage says of itself. Counts and seconds cover all its sessions."""
-    output = step.output
-    written = output.written()
+    stage, written = context.stage, context.written
     return {
-        "stage": step.stage.name,
-        "key": output.key,
-        "revision": step.stage.revision,
-        "settings": step.stage.settings,
-        "inputs": {name: value.key for name, value in inputs.items()},
+        "stage": stage.name,
+        "key": context.output.key,
+        "revision": stage.revision,
+        "settings": stage.settings,
+        "inputs": {name: value.key for name, value in context.inputs.items()},
         "shards": written.shards,
         "rows": written.rows,
         "counts": written.counts,

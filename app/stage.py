@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import digest
-from app.store import Output
+from app.store import Output, Written
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class StageContext:
     inputs: dict[str, Output]  # finished outputs of the input stages, by name
     output: Output
     progress: Progress
+
+    @cached_property
+    def written(self) -> Written:
+        """What all shards of the output hold together; ask when they are there, because it is read once."""
+        return self.output.written()
 
     def pending(self, shards: int) -> list[int]:
         """Of `shards` deterministic shards, those not yet written: where a stopped run goes on."""

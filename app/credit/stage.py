@@ -80,7 +80,7 @@ def run(context: StageContext) -> None:
 
 def report(context: StageContext) -> None:
     """Say what was left out: neither rollouts without an end nor skipped problems may pass unseen."""
-    counts = context.output.counts()
+    counts = context.written.counts
     if skipped := counts.get("problems_all_wrong"):
         context.progress.say(f"{skipped:,.0f} problems left out: no sample is right, so there was no value to lose")
     if long := counts.get("prefixes_too_long"):

@@ -102,7 +102,7 @@ def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker
 
 def _report(context: StageContext) -> None:
     """One line of results; an error where nothing could be asked, a warning where something could not."""
-    counts = context.output.counts()
+    counts = context.written.counts
     asked, skipped = counts["problems"], counts["skipped_prompts"]
     if skipped == asked:
         raise UserError(

@@ -149,7 +149,7 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
 
 def report(context: StageContext) -> None:
     """Say what was skipped and what was cut: neither may pass unseen."""
-    counts = context.output.counts()
+    counts = context.written.counts
     if skipped := counts.get("skipped_prompts"):
         context.progress.say(f"{skipped:,.0f} problems skipped: their prompts do not fit the context")
     if unmet := counts.get("quotas_unmet"):
