@@ -10,6 +10,7 @@ counted at its largest. Stages that run in the driver hold nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,8 +89,8 @@ def total(costs: Iterable[float | None]) -> float | None:
 
 
 def money(value: float | None, currency: str = "") -> str:
-    """An amount to three digits, such as `0.0123 USD`; below a dime small amounts keep their digits."""
+    """An amount to the hundredth, or, below 10, to three digits that count, such as `0.0000123 USD`."""
     if value is None:
         return "–"
-    text = f"{value:,.2f}" if value >= 10 or value == 0 else f"{value:.3g}"
-    return f"{text} {currency}".rstrip()
+    decimals = 2 if value >= 10 or value <= 0 else 2 - math.floor(math.log10(value))
+    return f"{value:,.{decimals}f} {currency}".rstrip()

@@ -67,7 +67,14 @@ def test_no_price_no_total() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0, "0.00 USD"), (0.000123, "0.000123 USD"), (1.2345, "1.23 USD"), (12345.678, "12,345.68 USD")],
+    [
+        (None, "–"),
+        (0, "0.00 USD"),
+        (0.0000123, "0.0000123 USD"),
+        (0.5, "0.500 USD"),
+        (1.2345, "1.23 USD"),
+        (12345.678, "12,345.68 USD"),
+    ],
 )
 def test_money(value: float | None, text: str) -> None:
     assert money(value, "USD" if value is not None else "") == text

@@ -164,8 +164,8 @@ def test_cost_so_far(run: Run) -> None:
     assert (line.seconds, line.cost) == (150.0, pytest.approx(0.5))
     text = table(lines, "EUR").split("\n")
     assert text[0].endswith("cost, EUR") and len({len(row) for row in text}) == 1
-    assert next(row for row in text if row.startswith("sampling")).endswith("2 min 30 s        0.5")
-    assert "0.5 EUR so far" in summary(lines, run.root, True, "EUR")
+    assert next(row for row in text if row.startswith("sampling")).endswith("2 min 30 s      0.500")
+    assert "0.500 EUR so far" in summary(lines, run.root, True, "EUR")
 
 
 @pytest.mark.parametrize(
