@@ -16,7 +16,7 @@ import psutil  # type: ignore[import-untyped]
 
 from app.cluster import ray_session
 from app.progress import Progress
-from app.records import Trace
+from app.records import Problem, Trace
 from app.store import Output
 from app.verification.judge import judge_batch
 from benchmarks.scale_model import (
@@ -90,8 +90,8 @@ def traces(number: int, tokens: int) -> list[Trace]:
     return found
 
 
-def storage_costs(shards: int, load: Load) -> tuple[float, float, float]:
-    """Bytes a token, seconds to read a shard's footer, bytes a second of digests; on the local disk."""
+def storage_costs(shards: int, load: Load) -> tuple[float, float]:
+    """Bytes a token, and seconds a shard to read all footers; on the local disk."""
     tokens = round(load.trace_tokens)
     table = Trace.table(traces(256, tokens))
     with tempfile.TemporaryDirectory() as folder:
@@ -100,12 +100,19 @@ def storage_costs(shards: int, load: Load) -> tuple[float, float, float]:
             output.write_shard(index, table, {"traces": 256.0})
         size = sum(path.stat().st_size for path in output.local().glob("part-*"))
         start = time.perf_counter()
-        output.counts()
+        output.written()
         footer = (time.perf_counter() - start) / shards
-        start = time.perf_counter()
-        output.damaged()
-        digest = size / (time.perf_counter() - start)
-    return size / (shards * 256 * tokens), footer, digest
+    return size / (shards * 256 * tokens), footer
+
+
+def problem_bytes(number: int) -> float:
+    """Resident bytes of one problem with its solution, of GSM8K's length."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    held = [Problem(f"{n:024x}", f"{n} " * 45, str(n), "train", "made-up", f"{n} " * 55) for n in range(number)]
+    grown = process.memory_info().rss - before
+    del held
+    return grown / number
 
 
 def verdict_seconds(number: int, load: Load) -> float:
@@ -118,12 +125,13 @@ def verdict_seconds(number: int, load: Load) -> float:
 
 def measure(load: Load, quick: bool) -> Costs:
     """The costs of this machine. Starts a private Ray."""
-    per_token, footer, digest = storage_costs(10 if quick else 50, load)
+    per_token, footer = storage_costs(20 if quick else 100, load)
+    problem = problem_bytes(100_000)
     verdict = verdict_seconds(200 if quick else 1000, load)
     with ray_session():
         driver = driver_seconds(50, 250 if quick else 1050)
         block_time, block_bytes = block_costs(1000 if quick else 5000)
-    return Costs(driver, block_time, block_bytes, per_token, footer, digest, verdict)
+    return Costs(driver, block_time, block_bytes, per_token, footer, problem, verdict)
 
 
 def rows(load: Load, costs: Costs) -> list[Row]:
@@ -134,7 +142,7 @@ def rows(load: Load, costs: Costs) -> list[Row]:
         row("driver, one pending shard", costs.block_bytes / 1e3, "kB"),
         row("Parquet, one token", costs.bytes_per_token, "bytes"),
         row("Parquet, one footer", costs.footer_seconds * 1e3, "ms"),
-        row("digests", costs.digest_bytes_per_second / 1e6, "MB/s"),
+        row("one problem in memory", costs.problem_bytes / 1e3, "kB"),
         row("verifier, one numeric answer", costs.verdict_seconds * 1e3, "ms"),
     ]
     return measured + [row(f"full: {limit.part}", limit.gpus(load), "GPUs") for limit in limits(load, costs)]

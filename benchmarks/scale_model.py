@@ -36,6 +36,10 @@ class Load:
         return math.ceil(self.shards_per_second * self.hours * HOUR)
 
     @property
+    def problems(self) -> int:
+        return self.shards * self.problems_per_shard
+
+    @property
     def traces_per_second(self) -> float:
         return self.gpus * self.tokens_per_second / self.trace_tokens
 
@@ -48,8 +52,8 @@ class Costs:
     block_seconds: float  # of the driver's processor to hand one shard's number to Ray Data at the start
     block_bytes: float  # of the driver's memory for one pending shard
     bytes_per_token: float  # of Parquet on disk, text included
-    footer_seconds: float  # to open one shard on a local disk and read its footer
-    digest_bytes_per_second: float  # one process hashing shards
+    footer_seconds: float  # of wall time a shard, to read all footers on a local disk by many threads
+    problem_bytes: float  # of memory, one problem in the process that makes them
     verdict_seconds: float  # of one verifier's core for one trace
 
     actor_seconds: float = 0.005  # assumed: of the control plane to start one actor
@@ -58,8 +62,9 @@ class Costs:
     node_start_seconds: float = 300.0  # assumed: instance, image, Ray
     store_put_per_second: float = 3500.0  # documented by S3 for one prefix
     store_request_seconds: float = 0.03  # assumed: one small read from object storage
+    footer_requests: int = 3  # of object storage a footer: its size, its length, itself
+    footer_readers: int = 32  # app.store.READERS
     store_list_per_second: float = 10_000.0  # assumed: 1,000 names a request, 0.1 s a request
-    store_read_bytes_per_second: float = 100e6  # assumed: one stream
     head_memory_bytes: float = 16e9  # half of an m7i.2xlarge, the rest for the control plane
     gcs_nodes: float = 2000.0  # documented by Ray as tested
 
@@ -91,7 +96,8 @@ def limits(load: Load, costs: Costs) -> list[Limit]:
         Limit("driver, memory of pending shards", load.shards * costs.block_bytes, costs.head_memory_bytes, "bytes"),
         Limit("driver, start of the stage", load.shards * costs.block_seconds, 0.01 * load.hours * HOUR, "s"),
         Limit("driver, start of actors", load.gpus * costs.actor_seconds, 0.01 * load.hours * HOUR, "s"),
-        Limit("manifest, footers and digests", manifest_seconds(load, costs), 0.01 * load.hours * HOUR, "s"),
+        Limit("end of the stage, footers", footer_seconds(load, costs), 0.01 * load.hours * HOUR, "s"),
+        Limit("problems stage, memory", load.problems * costs.problem_bytes, costs.head_memory_bytes, "bytes"),
         Limit("resume, listing from S3", load.shards / costs.store_list_per_second, 0.01 * load.hours * HOUR, "s"),
         Limit("object storage, writes", load.shards_per_second, costs.store_put_per_second, "files/s"),
         Limit("control plane, nodes", nodes + verifier_cores(load, costs) / 16, costs.gcs_nodes, "nodes"),
@@ -99,11 +105,10 @@ def limits(load: Load, costs: Costs) -> list[Limit]:
     return sorted(found, key=lambda limit: -limit.use)
 
 
-def manifest_seconds(load: Load, costs: Costs) -> float:
-    """What the end of a stage takes from object storage: two footers a shard, then every byte, by one process."""
-    rate = min(costs.digest_bytes_per_second, costs.store_read_bytes_per_second)
-    requests = 2 * (costs.footer_seconds + 2 * costs.store_request_seconds) + costs.store_request_seconds
-    return load.shards * (requests + load.shard_tokens * costs.bytes_per_token / rate)
+def footer_seconds(load: Load, costs: Costs) -> float:
+    """What the manifest takes at the end of a stage in object storage: each footer once, READERS at a time."""
+    waiting = costs.footer_requests * costs.store_request_seconds / costs.footer_readers
+    return load.shards * (costs.footer_seconds + waiting)
 
 
 def verifier_cores(load: Load, costs: Costs) -> float:
