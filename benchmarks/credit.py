@@ -4,17 +4,18 @@
 
 The shipped base model solves stories somewhat longer than it was trained on, through vLLM. Every search sees the same
 traces and, at the same prefix, the same rollouts: what was sampled for one is replayed for the next, and counted for
-both.
+both. `+ sums` also takes wrong sums written in a step as evidence; without it a search knows final answers only.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from app.credit.problem import Credit, Judged, credit_problem, distinct_traces
 from app.credit.rollouts import ProblemRollouts, Sampler
@@ -22,11 +23,13 @@ from app.credit.settings import CreditSettings
 from app.credit.stage import judge_texts
 from app.credit.steps import split
 from app.credit.values import estimate
+from app.datasets.pairs import Texts
+from app.datasets.settings import StepDpoSettings
 from app.policy import WORLD_MODEL
-from app.problems.world import World, make_problems
-from app.problems.world_oracle import first_wrong_line
+from app.problems.world import World as Stories
+from app.problems.world import make_problems
 from app.recipe import RenderingSettings
-from app.records import Problem, StepValue
+from app.records import Problem, Trace
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request
 from app.sampling.programs import sample_n
@@ -34,16 +37,24 @@ from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.vllm import VllmEngine
 from app.tokens import TokenText
 from app.verification.stage import judge_traces
+from benchmarks.credit_scores import Score, Truth, World, distances, pairs, quality, reasons, score
 from benchmarks.table import Row, arguments, publish, row
 
+T = TypeVar("T")
 SAMPLES = 8
-TRUTH = 256  # rollouts a prefix behind the reference values
+TRUTH, LESS = 256, 64  # rollouts a prefix behind the reference values; and where they only say why a pit is off
 SEARCHES: dict[str, list[dict[str, float]]] = {
     "exhaustive": [{"rollouts": k} for k in (1, 2, 4, 8)],
     "binary": [{"rollouts": k} for k in (2, 4, 8)],
-    "adaptive": [{"rollouts": 8, "confidence": c} for c in (0.6, 0.7, 0.8, 0.9, 0.95)],
+    "adaptive": [{"confidence": c} for c in (0.6, 0.7, 0.8, 0.9, 0.95)],
+    "adaptive + sums": [{"confidence": c} for c in (0.6, 0.7, 0.8, 0.9, 0.95)],
 }
-PEER, OURS = "exhaustive, rollouts 8", "adaptive, confidence 0.7"
+PEER, OURS, SUMS = "exhaustive, rollouts 8", "adaptive, confidence 0.7", "adaptive + sums, confidence 0.7"
+SURE = (0.0, 0.7, 0.8, 0.9, 0.95)  # least confidence of the pits behind pairs
+SCALES = {  # problems of the searches and of the engine's rate; traces with reference values
+    True: (60, 120, 6),
+    False: (240, 480, 48),
+}
 
 
 class Replay(Engine):
@@ -59,6 +70,18 @@ class Replay(Engine):
         return self.done[request.id]
 
 
+class Recorded(Engine):
+    """Keeps the requests it passes on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.context_length = engine, engine.context_length
+        self.requests: list[Request] = []
+
+    async def generate(self, request: Request) -> Completion:
+        self.requests.append(request)
+        return await self.engine.generate(request)
+
+
 @dataclass
 class Bench:
     """The problems with their judged samples, and what it takes to search them."""
@@ -72,6 +95,10 @@ class Bench:
     def sampler(self) -> Sampler:
         return Sampler(self.engine, "world", judge_texts, self.renderer.decode, temperature=1.0, max_tokens=120)
 
+    @property
+    def world(self) -> World:
+        return World({p.id: p for p in self.problems}, self.samples)
+
     async def sample(self) -> int:
         """Draw and judge the samples; returns tokens written."""
         settings = SamplingSettings(policy="base", samples=SAMPLES, max_tokens=120)
@@ -82,10 +109,10 @@ class Bench:
             )
         )
         named = {p.id: p for p in self.problems}
-        for problem, pairs in zip(self.problems, drawn, strict=True):
-            traces = [trace for trace, _ in pairs]
+        for problem, written in zip(self.problems, drawn, strict=True):
+            traces = [trace for trace, _ in written]
             self.samples[problem.id] = list(zip(traces, judge_traces(traces, named), strict=True))
-        return sum(len(trace.token_ids) for pairs in drawn for trace, _ in pairs)
+        return sum(len(trace.token_ids) for written in drawn for trace, _ in written)
 
     async def search(self, settings: CreditSettings) -> Credit:
         """One search over all problems at once."""
@@ -97,123 +124,143 @@ class Bench:
             out.add(credit)
         return out
 
-    async def truth(self, most: int) -> dict[tuple[str, int], float]:
-        """Values from TRUTH rollouts after each inner step of one wrong trace of each of `most` problems."""
-        texts, values = TokenText(self.renderer.decode), {}
+    def some_wrong(self, most: int) -> list[Trace]:
+        """One wrong trace of each of the first problems that have a right one too."""
         usable = [p for p in self.problems if any(v.correct for _, v in self.samples[p.id])]
-        for problem in usable[:most]:
-            for trace in distinct_traces(self.samples[problem.id], False, 1):
-                pool = ProblemRollouts(problem, trace.prompt_token_ids, [trace], self.sampler)
-                ends = [step.end for step in split(trace.token_ids, texts)][:-1]
-                drawn = await asyncio.gather(*(pool.take(tuple(trace.token_ids[:end]), TRUTH) for end in ends))
-                for step, rollouts in enumerate(drawn, 1):
-                    q = estimate(rollouts).q
-                    if q is not None:
-                        values[trace.id, step] = q
-        return values
+        found = [trace for p in usable for trace in distinct_traces(self.samples[p.id], False, 1)]
+        return found[:most]
 
+    async def truth(self, traces: Sequence[Trace], rollouts: int) -> Truth:
+        """Q of every prefix of some wrong traces, from so many rollouts each."""
+        texts, named = TokenText(self.renderer.decode), {p.id: p for p in self.problems}
 
-@dataclass(frozen=True)
-class Score:
-    """What one search achieved. `off` counts pits by their distance from the oracle's line."""
+        async def one(trace: Trace) -> list[float]:
+            pool = ProblemRollouts(named[trace.problem_id], trace.prompt_token_ids, [trace], self.sampler)
+            ends = [0, *(step.end for step in split(trace.token_ids, texts)[:-1])]
+            drawn = await asyncio.gather(*(pool.take(tuple(trace.token_ids[:end]), rollouts) for end in ends))
+            return [*(estimate(found).q or 0.0 for found in drawn), 0.0]
 
-    name: str
-    traces: int
-    pits: int
-    tokens: float  # a trace
-    off: Counter[int]
-    q_error: float | None
-
-    @property
-    def exact(self) -> float:
-        return self.off[0] / self.traces
-
-    @property
-    def near(self) -> float:
-        return sum(self.off[d] for d in (-1, 0, 1)) / self.traces
-
-
-def score(name: str, credit: Credit, bench: Bench, truth: dict[tuple[str, int], float]) -> Score:
-    """Compare a search's pits with the oracle and its values with the reference values."""
-    problems = {p.id: p for p in bench.problems}
-    texts = {trace.id: trace.text for samples in bench.samples.values() for trace, _ in samples}
-
-    def distance(value: StepValue) -> int:
-        line = first_wrong_line(problems[value.problem_id], texts[value.trace_id])
-        return 99 if line is None else value.step - 1 - line  # no line is wrong: nothing to find
-
-    off = Counter(distance(value) for value in credit.values if value.first_pit)
-    known = [(v.q, truth.get((v.trace_id, v.step))) for v in credit.values]
-    errors = [abs(q - real) for q, real in known if q is not None and real is not None]
-    traces = int(credit.counts["traces"])
-    error = sum(errors) / len(errors) if errors else None
-    return Score(name, traces, off.total(), credit.counts["tokens"] / traces, off, error)
+        values = await asyncio.gather(*map(one, traces))
+        return dict(zip((trace.id for trace in traces), values, strict=True))
 
 
 async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     """All searches on one engine."""
+    problems, crowd, valued = SCALES[quick]
     placement = EnginePlacement(kv_cache_gib=0.5, max_model_len=256)
     renderer = Renderer(str(WORLD_MODEL), RenderingSettings())
-    vllm = VllmEngine(str(WORLD_MODEL), placement)
-    world = World(operations=(4, 6))
-    bench = Bench(Replay(vllm), renderer, make_problems(12, 60 if quick else 120, "train", world))
+    engine = VllmEngine(str(WORLD_MODEL), placement)
+    stories = Stories(operations=(4, 6))
+    bench = Bench(Replay(engine), renderer, make_problems(12, problems, "train", stories))
     try:
-        await vllm.generate(Request("warm-up", tuple(renderer.prompt_ids(bench.problems[0].statement)), 0, 120))
-        plain = await _rate(bench.sample())
-        first = await _rate(_tokens(bench, settings_of("adaptive", {"rollouts": 8, "confidence": 0.7})))
-        truth = await bench.truth(0 if quick else 6)
-        scores = {
-            kind: [
-                score(label(kind, part), await bench.search(settings_of(kind, part)), bench, truth) for part in parts
-            ]
+        await engine.generate(Request("warm-up", tuple(renderer.prompt_ids(bench.problems[0].statement)), 0, 120))
+        rates = await speed(engine, Bench(Recorded(engine), renderer, make_problems(13, crowd, "train", stories)))
+        await bench.sample()
+        searches = {
+            label(kind, part): await bench.search(settings_of(kind, part))
             for kind, parts in SEARCHES.items()
+            for part in parts
         }
+        truth = await bench.truth(bench.some_wrong(valued), TRUTH)
+        missed = [name for name, off in distances(searches[OURS], bench.world).items() if off and name not in truth]
+        traces = bench.world.traces()
+        why = reasons(searches[OURS], bench.world, truth | await bench.truth([traces[n] for n in missed], LESS))
     finally:
-        await vllm.close()
-    return rows(scores, plain, first), scores
+        await engine.close()
+    scores = {
+        kind: [score(label(kind, part), searches[label(kind, part)], bench.world, truth) for part in parts]
+        for kind, parts in SEARCHES.items()
+    }
+    table = rates + rows(scores)
+    table += [row(f"{OURS}: pit off, {reason}", n, "traces") for reason, n in sorted(why.items())]
+    for name in (OURS, SUMS, "binary, rollouts 4", PEER):
+        table += pair_rows(name, searches[name], bench)
+    table.append(row("traces with reference values", len(truth), "traces"))
+    return table, scores
 
 
-async def _tokens(bench: Bench, settings: CreditSettings) -> int:
-    return int((await bench.search(settings)).counts["tokens"])
+async def speed(engine: VllmEngine, bench: Bench) -> list[Row]:
+    """How full searches keep the engine: their rollouts a second, against the same rollouts all asked for at once.
+
+    Each starts with an empty prefix cache. Asked for at once is what no search can do: it knows what to ask only as
+    answers come. Plain sampling is no equal peer: it reads its prompts once for eight long solutions, a rollout reads
+    prompt and prefix for a short one; its rate is printed beside.
+    """
+    recorded = bench.engine
+    assert isinstance(recorded, Recorded)
+    plain, seconds = await _timed(bench.sample())
+    table = [row("plain sampling", plain / seconds, "tokens/s")]
+    for name in (OURS, SUMS, "binary, rollouts 4", PEER):
+        kind, _, part = name.partition(", ")
+        key, value = part.split()
+        await engine.load_weights(str(WORLD_MODEL))  # empties the prefix cache
+        recorded.requests.clear()
+        found, seconds = await _timed(bench.search(settings_of(kind, {key: float(value)})))
+        requests = list(recorded.requests)
+        await engine.load_weights(str(WORLD_MODEL))
+        _, at_once = await _timed(engine.generate_n(requests))
+        tokens, read = found.counts["tokens"], found.counts["prompt_tokens"]
+        rate = row(f"{name}: written", tokens / seconds, "tokens/s", "same rollouts at once", tokens / at_once)
+        table += [rate, row(f"{name}: read", read / seconds, "prompt tokens/s")]
+    table.append(row("traces in flight", found.counts["traces"], "traces"))
+    return table
 
 
-async def _rate(work: Awaitable[int]) -> float:
-    """Tokens a second of an awaitable that returns how many it wrote."""
+async def _timed(work: Awaitable[T]) -> tuple[T, float]:
     begun = time.perf_counter()
-    return await work / (time.perf_counter() - begun)
+    return await work, time.perf_counter() - begun
 
 
-def settings_of(kind: str, part: dict[str, float]) -> CreditSettings:
-    return CreditSettings.model_validate({"search": kind, "traces_per_problem": 4, "max_tokens": 120, **part})
+def settings_of(kind: str, part: Mapping[str, float]) -> CreditSettings:
+    search, _, sums = kind.partition(" + ")
+    base = {"search": search, "sums": bool(sums), "traces_per_problem": 4, "max_tokens": 120, "rollouts": 8}
+    return CreditSettings.model_validate({**base, **part})
 
 
-def label(kind: str, part: dict[str, float]) -> str:
-    return f"{kind}, confidence {part['confidence']}" if kind == "adaptive" else f"{kind}, rollouts {part['rollouts']}"
+def label(kind: str, part: Mapping[str, float]) -> str:
+    [(key, value)] = part.items()
+    return f"{kind}, {key} {value}"
 
 
-def rows(scores: dict[str, list[Score]], plain: float, first: float) -> list[Row]:
+def rows(scores: Mapping[str, Sequence[Score]]) -> list[Row]:
     """The table: every search against eight rollouts a step."""
     flat = [score for group in scores.values() for score in group]
-    peer = next(score for score in flat if score.name == PEER)
-    ours = next(score for score in flat if score.name == OURS)
-    out = [
-        row(f"tokens a trace ({OURS})", ours.tokens, "tokens", "exhaustive", peer.tokens, lower_is_better=True),
-        row(f"exact first pits ({OURS})", ours.exact, "share", "exhaustive", peer.exact),
-    ]
+    named = {score.name: score for score in flat}
+    peer = named[PEER]
+    out = []
+    for name in (OURS, SUMS):
+        ours = named[name]
+        out.append(
+            row(f"tokens a trace ({name})", ours.tokens, "tokens", "exhaustive", peer.tokens, lower_is_better=True)
+        )
+        out.append(row(f"exact first pits ({name})", ours.exact, "share", "exhaustive", peer.exact))
     for s in flat:
         out.append(row(f"{s.name}: exact", s.exact, "share", "exhaustive", peer.exact))
         out.append(row(f"{s.name}: within one", s.near, "share", "exhaustive", peer.near))
         out.append(row(f"{s.name}: tokens", s.tokens, "a trace", "exhaustive", peer.tokens, lower_is_better=True))
-        if s.pits:
-            out.append(row(f"{s.name}: exact, of named pits", s.off[0] / s.pits, "share"))
+        out.append(row(f"{s.name}: pits named", s.pits / s.traces, "share"))
+        out.append(row(f"{s.name}: inner prefixes with a value", s.valued, "share"))
         if s.q_error is not None:
             out.append(row(f"{s.name}: mean error of Q", s.q_error, "absolute"))
-    before = sum(n for d, n in ours.off.items() if d < 0) / ours.traces
-    after = sum(n for d, n in ours.off.items() if 0 < d < 99) / ours.traces
-    out.append(row(f"{OURS}: pit before the oracle's line", before, "share"))
-    out.append(row(f"{OURS}: pit after the oracle's line", after, "share"))
-    out.append(row("traces", ours.traces, "traces"))
-    out.append(row("rollouts of a search, engine cold", first, "tokens/s", "plain sampling", plain))
+    out.append(row("traces", peer.traces, "traces"))
+    return out
+
+
+def pair_rows(name: str, credit: Credit, bench: Bench) -> list[Row]:
+    """How many step pairs a search is good for, and how many of them part at the true first error."""
+    texts, out = Texts(TokenText(bench.renderer.decode), bench.renderer.end_id, ""), []
+    for sure in SURE:
+        made = pairs(credit, bench.world, texts, StepDpoSettings(min_confidence=sure))
+        if not made:
+            continue
+        out.append(row(f"{name}: pairs, pit at least {sure} sure", len(made), "pairs"))
+        out.append(
+            row(
+                f"{name}: pairs at the true first error, pit at least {sure} sure",
+                quality(made, bench.world) or 0.0,
+                "share",
+            )
+        )
     return out
 
 
@@ -222,11 +269,12 @@ def figure(scores: Mapping[str, Sequence[Score]], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    matplotlib.rcParams["svg.hashsalt"] = "credit"
     from matplotlib import pyplot
 
     canvas, axes = pyplot.subplots(figsize=(6, 3.6))
-    for kind, marker in (("exhaustive", "s"), ("binary", "^"), ("adaptive", "o")):
-        points = scores[kind]
+    for (kind, points), marker in zip(scores.items(), "s^oD", strict=True):
         axes.plot([s.tokens for s in points], [s.exact for s in points], marker=marker, label=kind)
     axes.set_xscale("log")
     axes.set_xlabel("tokens sampled a wrong trace")
@@ -238,14 +286,18 @@ def figure(scores: Mapping[str, Sequence[Score]], file: Path) -> None:
     pyplot.close(canvas)
 
 
-def main() -> None:
-    parser = arguments(__doc__.splitlines()[0])
+def options() -> argparse.Namespace:
+    parser = arguments((__doc__ or "").splitlines()[0])
     parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw accuracy against tokens here")
-    options = parser.parse_args()
-    table, scores = asyncio.run(run(options.quick))
-    publish(table, options.json)
-    if options.figure:
-        figure(scores, options.figure)
+    return parser.parse_args()
+
+
+def main() -> None:
+    asked = options()
+    table, scores = asyncio.run(run(asked.quick))
+    publish(table, asked.json)
+    if asked.figure:
+        figure(scores, asked.figure)
 
 
 if __name__ == "__main__":

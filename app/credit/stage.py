@@ -68,13 +68,13 @@ def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
     return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts))
 
 
-def run(context: StageContext) -> None:
+def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
     problems = context.inputs[context.stage.options["problems"]]
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
-    run_shards(context, CreditWorker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
     report(context)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from app.credit.stage import CreditWorker
 from app.datasets.diversity import signature
-from app.datasets.selection import right_traces, statement_digest
+from app.datasets.selection import doubtful, right_traces, statement_digest
+from app.datasets.settings import RftSettings
 from app.datasets.stage import run
 from app.errors import UserError
 from app.problems.world_oracle import first_wrong_line
@@ -100,6 +101,54 @@ def test_rft_keeps_the_teacher_and_distinct_correct_traces(inputs, made: list[Pr
     alone = Example.from_table(build("rft", inputs, "alone", rft={"per_problem": 2, "teacher": False}).read())
     assert alone == own
     assert len(loaded(output)) == len(examples)
+
+
+def test_rft_without_traces_in_doubt(inputs, made: list[Problem]) -> None:
+    """Of three right traces of one problem one has a wrong sum, one a sharp drop, one too little progress."""
+    problem = min(p for p in (p.id for p in made if p.split == "train"))
+    texts = ["1 + 1 = 3\n#### 2", "2 + 2 = 4\n#### 2", "3 + 3 = 6\n#### 2", "4 + 4 = 8\n#### 2"]
+    right = [replace(trace(text, n), problem_id=problem) for n, text in enumerate(texts)]
+    samples = [(one, verdict(one, "correct")) for one in right]
+
+    def row(of: Trace, step: int, note: str = "") -> StepValue:
+        return StepValue(of.id, problem, step, 0, 1, "x", 1, 2, 0.5, 0, 1, 0.0, False, right=True, note=note)
+
+    values = [row(right[1], 1, "sharp_drop"), row(right[1], 2), row(right[2], 1, "no_progress"), row(right[2], 2)]
+
+    def left_out(**settings) -> dict[str, str]:
+        return doubtful(samples, values, RftSettings.model_validate(settings))
+
+    assert left_out() == {}
+    assert left_out(drop_wrong_sums=True) == {"t-0": "wrong_sums"}
+    assert left_out(drop_lucky_wrong=True) == {"t-1": "lucky_wrong"}
+    assert left_out(max_no_progress=0.5) == {} and left_out(max_no_progress=0.4) == {"t-2": "no_progress"}
+    everything = {"drop_wrong_sums": True, "drop_lucky_wrong": True, "max_no_progress": 0.0}
+    assert sorted(left_out(**everything)) == ["t-0", "t-1", "t-2"]
+    wrong_ones = [(t, verdict(t, "incorrect")) for t in right]
+    assert doubtful(wrong_ones, values, RftSettings.model_validate(everything)) == {}
+
+
+def test_rft_says_how_many_it_left_out(inputs, made: list[Problem], tmp_path: Path) -> None:
+    traces = Trace.from_table(inputs["sampling"].read_shard(0))
+    right = {v.trace_id for v in Verdict.from_table(inputs["verification"].read_shard(0)) if v.correct}
+    lucky = next(t for t in traces if t.id in right)
+    doubt = [
+        StepValue(lucky.id, lucky.problem_id, n, 0, 1, "x", 1, 2, 0.5, 0, 1, 0.0, False, right=True, note=note)
+        for n, note in ((1, "sharp_drop"), (2, ""))
+    ]
+    credit = Output(str(tmp_path), "credit", "k")
+    for shard in range(3):
+        credit.write_shard(shard, Trace.table([]), kind="rollouts")
+        credit.write_shard(shard, Verdict.table([]), kind="verdicts")
+        credit.write_shard(shard, StepValue.table(doubt if shard == 0 else []))
+    given = {**inputs, "credit": credit}
+    how = {"per_problem": 9, "teacher": False, "drop_lucky_wrong": True}
+    output = build("rft", given, "doubt", rft=how)
+    assert output.counts()["left_out_lucky_wrong"] == 1
+    assert lucky.id not in {e.trace_id for e in Example.from_table(output.read())}
+    assert set(build("rft", inputs, "plain", rft={**how, "drop_lucky_wrong": False}).counts()).isdisjoint(
+        {"left_out_lucky_wrong"}
+    )
 
 
 def test_dpo_pairs_correct_with_wrong(inputs) -> None:

@@ -105,6 +105,43 @@ def test_shortest_or_drawn() -> None:
     assert drawn == {"r-1-8", "r-2-8", "r-3-8"}
 
 
+def test_likeliest_is_what_was_drawn_most_often() -> None:
+    pool = [rollout(text + "\n#### 1", n) for n, text in enumerate(["good", "fine", "fine", "well", "fine", "good"])]
+    assert {steps(pool, chosen="likeliest", seed=s)[0].chosen for s in range(10)} == {"fine\n#### 1"}
+
+
+def test_by_advantage_prefers_branches_that_end_right_more_often() -> None:
+    """`good` ends right 1 of 4 times, `fine` always: the latter comes first, whatever the seed."""
+    pool = [rollout("fine\n#### 1", n) for n in range(3)] + [rollout("good\n#### 1", 3)]
+    pool += [rollout("good\n#### 0", n, "incorrect") for n in range(4, 7)]
+    for seed in range(20):
+        made = steps(pool, chosen="advantage", seed=seed, per_pit=2)
+        assert [p.chosen for p in made] == ["fine\n#### 1", "good\n#### 1"]
+
+
+def test_by_advantage_draws_in_proportion() -> None:
+    """Base 3 of 6; `fine` 1 of 1 and `well` 2 of 3 (advantages 1/2 and 1/6): drawn first 3 times in 4."""
+    pool = [rollout("fine\n#### 1", 0), rollout("well\n#### 1", 1), rollout("well\n#### 1", 2)]
+    pool += [rollout("well\n#### 0", 3, "incorrect"), rollout("oh\n#### 0", 4, "incorrect")]
+    pool += [rollout("no\n#### 0", 5, "incorrect")]
+    first = [steps(pool, chosen="advantage", seed=s)[0].chosen for s in range(400)]
+    assert first.count("fine\n#### 1") / 400 == pytest.approx(0.75, abs=0.08)
+
+
+def test_rollouts_from_an_earlier_prefix_that_write_the_same_steps_serve_too() -> None:
+    (made,) = steps([rollout("two\nfine\n#### 1", 0, prefix="one\n")])
+    assert (made.prompt, made.chosen, made.chosen_trace) == ("Q?one\ntwo\n", "fine\n#### 1", "r-0-4")
+    assert steps([rollout("other\nfine\n#### 1", 0, prefix="one\n")]) == []
+
+
+def test_a_pair_says_where_it_comes_from() -> None:
+    sure = pit()
+    sure = replace(sure, after=replace(sure.after, confidence=0.9))
+    (made,) = steps([rollout("good\n#### 1")], found=[sure])
+    assert (made.step, made.confidence, made.problem_id) == (3, 0.9, PROBLEM.id)
+    assert (made.chosen_trace, made.rejected_trace, made.judged_before) == ("r-0-8", "t-0", 8)
+
+
 def test_several_pairs_a_pit_are_all_different() -> None:
     pool = [
         rollout("good\n#### 1", 0),
@@ -149,7 +186,7 @@ def test_every_pair_is_sound(endings: list[tuple[str, bool]], seed: int, data: s
     rolled = [rollout(t, n, "correct" if good else "incorrect") for n, (t, good) in enumerate(endings)]
     how = {
         "rejected": data.draw(st.sampled_from(["step", "rest"])),
-        "chosen": data.draw(st.sampled_from(["shortest", "first"])),
+        "chosen": data.draw(st.sampled_from(["shortest", "first", "likeliest", "advantage"])),
         "per_pit": data.draw(st.integers(1, 3)),
     }
     made = steps(rolled, seed=seed, **how)
@@ -193,6 +230,9 @@ def test_pits_need_value_to_lose() -> None:
     assert not pits([wrong_one], [value(3, 0.0, True)], 0.0)  # nothing known before
     assert not pits([wrong_one], [value(2, 0.5), value(3, 0.0)], 0.0)  # no pit
     assert not pits([], [value(2, 0.5), value(3, 0.0, True)], 0.0)  # a trace we do not have
+    sure = [value(2, 0.5), replace(value(3, 0.0, True), confidence=0.8)]
+    assert pits([wrong_one], sure, 0.0, 0.8) and not pits([wrong_one], sure, 0.0, 0.81)
+    assert not pits([wrong_one], [value(2, 0.5), value(3, 0.0, True)], 0.0, 0.5)  # how sure is not known
 
 
 def test_credit_and_pairs_fit_together() -> None:
