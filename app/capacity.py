@@ -86,17 +86,22 @@ def nodes() -> list[Node]:
 
 @contextlib.contextmanager
 def watched(
-    need: Need, field_name: str, say: Callable[[str], None], started: Callable[[], int], check: float = CHECK
+    need: Need,
+    field_name: str,
+    say: Callable[[str], None],
+    started: Callable[[], int] | None = None,
+    check: float = CHECK,
 ) -> Iterator[None]:
     """While the block runs, say what is missing whenever the cluster is too small, and again every REPEAT seconds.
 
     Args:
-        started: how many actors have begun so far; where none has although there is room, others hold that room.
+        started: how many actors have begun so far; where none has although there is room, others hold that room. None
+            for workers that begin all together or not at all.
 
-    Raises UserError at once where not one fits and the Ray is this process's own.
+    Raises UserError at once where too few fit to begin and the Ray is this process's own.
     """
     missing = shortage(need, nodes(), field_name)
-    if missing and not os.environ.get("RAY_ADDRESS") and not any(node.room(need) for node in nodes()):
+    if missing and not os.environ.get("RAY_ADDRESS") and not (started and any(node.room(need) for node in nodes())):
         raise UserError(missing)
     done = threading.Event()
 
@@ -105,7 +110,7 @@ def watched(
         while not done.wait(check):
             missing = shortage(need, nodes(), field_name)
             text = f"waiting or slower than asked: {missing}" if missing else ""
-            if not text and not started():
+            if not text and started and not started():
                 text = f"waiting for {need}: there is room, but other work holds it"
             if text and (text != told or time.monotonic() - when >= REPEAT):
                 say(text)

@@ -114,5 +114,7 @@ def test_on_a_private_ray_what_cannot_fit_is_an_error_at_once(monkeypatch: pytes
     monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(UserError, match=r"room for 0 of 1 x \(1 CPU, 2 GPU\).*change placement.sampling"):
         cluster.watch(Need(1, 1, 2)).__enter__()
+    with pytest.raises(UserError, match="room for 1 of 3"):  # workers that begin together: two of three are none
+        watched(Need(3, 1, 1), "placement.training", cluster.say).__enter__()
     with cluster.watch(Need(3, 1, 1)):  # fewer than asked can do the work
         assert cluster.heard.wait(60)

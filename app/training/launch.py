@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from app.capacity import Need, watched
 from app.errors import UserError
 from app.policy import Policy, base_policy, trained_policy
 from app.progress import Progress
@@ -185,17 +186,19 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         except BaseException as caught:
             error.append(caught)
 
+    need = Need(placement.workers, placement.cpus, placement.gpus, placement.labels)
     thread = threading.Thread(target=fit_it, name=f"fit-{job.method}", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(POLL)
-            follower.look()
-            if trials:
-                trials.look()
-    except BaseException:
-        job.candidates.stop.touch()  # where workers look for it, they end; Ray ends the others with the job
-        raise
+    with watched(need, "placement.training", follower.progress.say):
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(POLL)
+                follower.look()
+                if trials:
+                    trials.look()
+        except BaseException:
+            job.candidates.stop.touch()  # where workers look for it, they end; Ray ends the others with the job
+            raise
     follower.look()
     shutil.rmtree(storage, ignore_errors=True)
     if error:
@@ -210,7 +213,7 @@ class RemoteEvaluator:
 
         place = context.recipe.placement.sampling
         evaluator = import_module(context.stage.options["evaluator"]).HeldOut
-        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus)
+        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=place.labels or None)
         self.actor = actor.remote(context.recipe, context.inputs["problems"], job.settings.evaluate_problems)
         self.result: Any = None
 

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import torch
 
+from app import capacity
+from app.capacity import Node
 from app.errors import UserError
 from app.policy import check_folder, trained_policy
 from app.stage import StageContext
@@ -113,6 +115,28 @@ def test_a_users_mistake_on_a_worker_is_told_once(ray_local: str, make_context: 
         launch.run(context)
     assert not context.output.done_shards()
     assert not context.output.local("model").exists()
+
+
+def test_workers_go_where_labels_say_and_what_is_missing_is_told(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Fake:
+        def __init__(self, *_arguments: Any, **options: Any) -> None:
+            asked.update(options)
+
+        def fit(self) -> None:
+            raise RuntimeError("as far as this test goes")
+
+    monkeypatch.setattr(launch, "_trainer_class", lambda: Fake)
+    trainers = Node(4, 0, {"role": "trainer"})
+    monkeypatch.setattr(capacity, "nodes", lambda: [Node(64, 8, {"role": "sampler"}), trainers])
+    with pytest.raises(RuntimeError, match="as far as this test goes"):
+        launch.run(make_context("sft", placement={"workers": 4, "labels": {"role": "trainer"}}))
+    assert asked["scaling_config"].label_selector == {"role": "trainer"}
+    with pytest.raises(UserError, match=r"room for 4 of 5 x \(1 CPU, role=trainer\).*change placement.training"):
+        launch.run(make_context("sft", placement={"workers": 5, "labels": {"role": "trainer"}}))
 
 
 def worker_pids() -> list[int]:
