@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from app.credit.problem import credit_problem
 from app.credit.settings import CreditSettings
 from app.credit.values import Estimate
 from app.tokens import TokenText
-from tests.credit.bernoulli import PROBLEM, Bernoulli, decode, ids, right, sampler, trace, verdict, wrong
+from tests.credit.bernoulli import PROBLEM, Bernoulli, decode, ids, judge, right, sampler, trace, verdict, wrong
 
 
 def credit(samples, engine, shared: bool = True, **parts):
@@ -143,3 +144,75 @@ def test_a_pit_is_named_only_if_it_is_likelier_than_not(confidence: float) -> No
     (finding,) = asyncio.run(adaptive([made], [], nothing, Until(confidence, 1, 5)))
     assert finding.first_pit is None and finding.posterior == pytest.approx((1 / 3,) * 3)
     assert made.closed == {1, 2}
+
+
+def test_a_long_search_draws_more_at_once() -> None:
+    made = Trail("t-0", tuple(ids("a\n" * 9 + "b")), [*range(0, 20, 2), 19], Change(10, 0.5))
+    until = Until(0.99, 1, 8)
+    sizes = []
+    while sum(sizes) < 40:
+        wanted = made.wanted(until)
+        sizes.append(sum(wanted.values()))
+        made.spent += sizes[-1]
+    assert sizes[:5] == [1, 1, 1, 1, 2] and sizes == sorted(sizes) and len(sizes) <= 14
+
+
+def test_never_more_than_the_budget() -> None:
+    made = Trail("t-0", tuple(ids("a\nb\nc")), [0, 2, 4, 6], Change(3, 0.5))
+    made.spent = 15
+    assert sum(made.wanted(Until(0.99, 1, 8)).values()) == 1
+    made.spent = 16
+    assert made.wanted(Until(0.99, 1, 8)) == {}
+
+
+def test_a_sure_pit_is_tried_until_a_right_way_on_is_known() -> None:
+    made = Trail("t-0", tuple(ids("a\nb\nc")), [0, 2, 4, 6], Change(3, 0.5, [0.01, 1.0, 0.01]))
+    assert made.wanted(Until(0.7, 1, 8)) == {1: 1}
+    assert made.wanted(Until(0.7, 0, 8)) == {}
+    made.learn("x", 2, ids("a\nz"), True)
+    assert made.wanted(Until(0.7, 1, 8)) == {} and made.wanted(Until(0.7, 2, 8)) == {1: 1}
+    made.drawn[1] = 8
+    assert made.wanted(Until(0.7, 2, 8)) == {}
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_empty_steps_and_no_end_token(end: bool) -> None:
+    sample = trace("one\n\n\n  \ntwo\n\n#### 0", 0, end=end)
+    found = credit([(sample, verdict(sample, "incorrect")), right(1)], Bernoulli([1, 1, 1, 1, 1, 1, 1, 0]))
+    assert [row.text for row in found.values] == ["", "one\n\n\n  \n", "two\n\n", "#### 0"]
+    assert found.values[-1].end == len(sample.token_ids)
+
+
+def test_cut_and_unjudged_rollouts_are_no_failures() -> None:
+    """Half of the rollouts are cut off; the others all end right until step 3: no value is below 1 before it."""
+
+    class Cuts(Bernoulli):
+        async def generate(self, request):
+            done = await super().generate(request)
+            return done if request.seed % 2 else replace(done, text="no an", finish_reason="length")
+
+    found = credit([wrong(6), right(1)], Cuts([1, 1, 1, 0, 0, 0]), rollouts=8)
+    assert pit_of(found) == [3] and found.counts["truncated"] > 0
+    assert all(row.q == 1 for row in found.values if row.q is not None and row.step in (1, 2))
+
+
+def test_equal_texts_are_judged_once() -> None:
+    judged: list[str] = []
+
+    def spy(problem, texts):
+        judged.extend(texts)
+        return judge(problem, texts)
+
+    how = CreditSettings(search="exhaustive", rollouts=8)
+    made = asyncio.run(
+        credit_problem(
+            PROBLEM,
+            [wrong(4), right(1)],
+            sampler(Bernoulli([1] * 4), judged_by=spy),
+            TokenText(decode),
+            how,
+            True,
+        )
+    )
+    assert len(made.verdicts) == 24 and len(judged) == 3 == len(set(judged))
+    assert {v.trace_id for v in made.verdicts} == {t.id for t in made.rollouts}
