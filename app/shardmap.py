@@ -29,7 +29,7 @@ from app.progress import Progress
 from app.stage import StageContext
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
-BEGINNINGS = 5  # times a shard may be begun: each but the last ended with the loss of its actor
+BEGINNINGS = 8  # times a shard may be begun, each ended by the loss of its actor; fewer would blame bystanders
 
 
 class ShardWorker(Protocol):
