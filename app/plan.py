@@ -98,7 +98,8 @@ def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | 
     if name == "sampling" and sampling:
         return problems * sampling.samples * sampling.max_tokens
     if name == "credit" and credit:
-        return problems * credit.traces_per_problem * PREFIXES * credit.rollouts * credit.max_tokens
+        traces = credit.traces_per_problem + credit.correct_traces
+        return problems * traces * PREFIXES * credit.rollouts * credit.max_tokens
     return None
 
 
