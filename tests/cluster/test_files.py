@@ -110,6 +110,83 @@ def test_typos_that_ray_lets_through_are_found(path: list[Any], value: Any) -> N
         jsonschema.validate(node, EC2_NODE)
 
 
+@pytest.mark.parametrize("typo", [{"use_internal_ip": True}, {"regions": "us-west-2"}, {"cache_stopped_node": False}])
+def test_typos_in_the_provider_that_ray_lets_through_are_found(typo: dict[str, Any]) -> None:
+    from ray.autoscaler._private.util import validate_config
+
+    config = copy.deepcopy(prepared())
+    config["provider"] |= typo
+    validate_config(config)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(config["provider"], AWS_PROVIDER)
+
+
+FREE = {
+    "labels",
+    "resources",
+    "file_mounts",
+    "available_node_types",
+    "nodeSelector",
+    "rayStartParams",
+    "requests",
+    "limits",
+}
+
+
+def keys(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every key whose name the reader of the file decides, not its writer."""
+    found: list[tuple[Any, ...]] = []
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        if isinstance(value, dict) and not (where and where[-1] in FREE):
+            found.append((*where, key))
+        found += keys(child, (*where, key))
+    return found
+
+
+def with_typo(value: Any, path: tuple[Any, ...]) -> Any:
+    """A copy whose key at `path` has one letter too many."""
+    value = copy.deepcopy(value)
+    parent = value
+    for part in path[:-1]:
+        parent = parent[part]
+    parent[f"{path[-1]}x"] = parent.pop(path[-1])
+    return value
+
+
+def check_aws(config: dict[str, Any]) -> None:
+    """All that is checked of a filled cluster.yaml."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(config))
+    jsonschema.validate(config["provider"], AWS_PROVIDER)
+    for node in config["available_node_types"].values():
+        jsonschema.validate(node["node_config"], EC2_NODE)
+
+
+CHECKS = {
+    "cluster.yaml": check_aws,
+    "kuberay/raycluster.yaml": jsonschema.Draft202012Validator(RAY_CLUSTER).validate,
+    "kuberay/rayjob.yaml": jsonschema.Draft202012Validator(RAY_JOB).validate,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_typo_in_any_key_is_found(name: str) -> None:
+    config = filled(name)
+    CHECKS[name](copy.deepcopy(config))
+    paths = keys(config)
+    assert len(paths) > 60
+    missed = []
+    for path in paths:
+        try:
+            CHECKS[name](with_typo(config, path))
+        except Exception:
+            continue
+        missed.append(path)
+    assert missed == []
+
+
 def test_resources_are_those_of_the_machines() -> None:
     for name, node in node_types().items():
         cpus, gpus = INSTANCES[node["node_config"]["InstanceType"]]
