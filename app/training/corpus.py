@@ -63,38 +63,30 @@ class Corpus:
             total += branch.lengths
         return total
 
-    def rows(self, indices: Sequence[int] | np.ndarray, share: int | None = None, budget: int = 0) -> Rows:
+    def rows(
+        self, indices: Sequence[int] | np.ndarray, share: bool = True, budget: int | None = None, multiple: int = 1
+    ) -> Rows:
         """Rows for the model; the sequences are numbered example by example, branch by branch.
 
-        Examples of one problem share a tree while their tokens, counted without sharing, stay within `share`; the
-        branches of one example always do. With `share` 0 each sequence is a tree of its own; None means no bound.
+        With `share` the sequences of a problem are one tree, without it each sequence is a tree of its own. `budget`
+        and `multiple` as in app.training.trees.pack.
         """
-        trees, numbers = [], []
+        trees, numbers, branches = [], [], len(self.branches)
         for places in self._together(indices, share):
             prompts = [self.prompts[indices[place]] for place, _ in places]
             trees.append(grow(prompts, [self.branches[b][indices[place]] for place, b in places]))
-            numbers.append(np.array([place * len(self.branches) + b for place, b in places], np.int64))
-        return pack(trees, numbers, budget)
+            numbers.append(np.array([place * branches + b for place, b in places], np.int64))
+        return pack(trees, numbers, len(indices) * branches, budget, multiple)
 
-    def _together(self, indices: Sequence[int] | np.ndarray, share: int | None) -> list[list[tuple[int, int]]]:
-        """(place in the batch, branch) of the sequences of each tree."""
-        every = range(len(self.branches))
-        if share == 0:
-            return [[(place, branch)] for place in range(len(indices)) for branch in every]
-        groups: list[list[tuple[int, int]]] = []
-        open_group: dict[int, tuple[int, int]] = {}  # problem -> (group, tokens)
-        lengths = self.lengths
+    def _together(self, indices: Sequence[int] | np.ndarray, share: bool) -> list[list[tuple[int, int]]]:
+        """(place in the batch, branch) of the sequences of each tree; branches an example lacks are left out."""
+        groups: dict[int, list[tuple[int, int]]] = {}
         for place, index in enumerate(indices):
-            sequences = [(place, branch) for branch in every]
-            group, tokens = open_group.get(int(self.problems[index]), (-1, 0))
-            tokens += int(lengths[index])
-            if group >= 0 and (share is None or tokens <= share):
-                groups[group] += sequences
-            else:
-                group, tokens = len(groups), int(lengths[index])
-                groups.append(sequences)
-            open_group[int(self.problems[index])] = (group, tokens)
-        return groups
+            for b, branch in enumerate(self.branches):
+                if branch.offsets[index] < branch.offsets[index + 1]:
+                    key = int(self.problems[index]) if share else len(groups)
+                    groups.setdefault(key, []).append((place, b))
+        return list(groups.values())
 
     def completion_lengths(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Tokens of each completion, (len(indices), branches)."""

@@ -7,9 +7,11 @@ import os
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from app.errors import UserError
-from app.training.forward import TokenLogProbs, check_head
+from app.training import attention
+from app.training.forward import TokenLogProbs, attention_for, check_head, check_tree
 from app.training.job import Job
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -68,7 +70,9 @@ def build(job: Job, device: torch.device) -> Any:
     sharded = HfDeepSpeedConfig(config) if job.placement.zero == 3 else None
     model = load_model(job)
     del sharded
-    forward = TokenLogProbs(model)
+    attention.register()
+    kind, why_not = attention_for(model, device, job.settings.max_length)
+    forward = TokenLogProbs(model, kind)
     rates: dict[str, Any] = {
         "lr": job.settings.learning_rate,
         "weight_decay": job.settings.weight_decay,
@@ -83,6 +87,12 @@ def build(job: Job, device: torch.device) -> Any:
     )
     engine.eval()
     check_head(engine.module, device)
+    if kind != "plain" and (why_not := check_tree(engine.module, device)):
+        engine.module.attention = "plain"
+    if why_not and dist.get_rank() == 0:
+        print(
+            f"training/{job.method}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True
+        )
     return engine
 
 

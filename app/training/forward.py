@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from app.errors import UserError
-from app.training.trees import Rows
+from app.training import attention
+from app.training.corpus import Corpus
+from app.training.losses import per_sequence
+from app.training.trees import Rows, grow, pack
 
 LOGITS = 2**26  # values of logits held at once; more are computed chunk by chunk and again in the backward pass
-SHORT = 192  # tokens of a row up to which plain attention beats SDPA on a CPU (benchmarks.training)
+FLEX = 512  # on GPUs rows have a multiple of this many tokens, so that few shapes are compiled
+
+Attention = Literal["tree", "flex", "plain"]
 
 
 class TokenLogProbs(torch.nn.Module):
     """Wraps a causal LM. Only positions that predict a target go through the output head."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, attention: Attention = "tree") -> None:
         super().__init__()
         self.model = model
+        self.attention: Attention = attention
+        self.own = model.config._attn_implementation  # what the model itself would use
 
     def forward(
         self,
@@ -27,37 +38,84 @@ class TokenLogProbs(torch.nn.Module):
         positions: torch.Tensor | None = None,
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-probabilities (T,) float32 of the targets; tokens, positions, ends (R, L); sources, targets (T,)."""
-        plain = tokens.device.type == "cpu" and tokens.shape[1] <= SHORT
-        self.model.config._attn_implementation = "eager" if plain else "sdpa"
-        mask = None if ends is None else self.mask(ends)
-        body = self.model.base_model(input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False)
-        hidden = body.last_hidden_state.flatten(0, 1)[sources]
-        head = self.model.get_output_embeddings()
-        chunk = max(1, LOGITS // head.weight.shape[0]) if head.weight.numel() else len(targets)
-        if len(targets) <= chunk or not torch.is_grad_enabled():
-            parts = [_log_probs(h, t, head) for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)]
+        """Log-probabilities (T,) float32 of the targets; tokens, positions, ends (R, L); sources, targets (T,).
+
+        Without ends each row is one plain sequence, padded on the right.
+        """
+        if ends is None:
+            self._attend(self.own)
+            body = self.model.base_model(input_ids=tokens, use_cache=False)
         else:
-            parts = [
-                checkpoint(_log_probs, h, t, head, use_reentrant=False)
-                for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
-            ]
-        return torch.cat(parts)
+            assert positions is not None
+            how = self._look(_one_row(ends))
+            body = self.model.base_model(
+                input_ids=tokens.view(1, -1), position_ids=positions.view(1, -1), use_cache=False, **how
+            )
+        return self._log_probs(body.last_hidden_state.flatten(0, 1)[sources], targets)
 
-    def mask(self, ends: torch.Tensor) -> torch.Tensor:
-        """The tree mask of app.training.trees as this model's attention wants it, (R, 1, L, L)."""
-        at = torch.arange(ends.shape[1], device=ends.device)
-        seen = (at[None, None, :] <= at[None, :, None]) & (at[None, :, None] < ends[:, None, :])
-        if self.model.config._attn_implementation == "sdpa":
-            return seen[:, None]
-        dtype = self.model.get_input_embeddings().weight.dtype
-        return torch.zeros(seen.shape, dtype=dtype, device=ends.device).masked_fill_(~seen, torch.finfo(dtype).min)[
-            :, None
-        ]
+    def _look(self, ends: torch.Tensor) -> dict[str, Any]:
+        """Switch to the attention that takes trees; what it has to know of them, ends (N,)."""
+        if self.attention == "flex":
+            self._attend("flex_attention")
+            return {"attention_mask": attention.block_mask(ends)}
+        self._attend("tree")
+        return {"blocks": attention.blocks(ends.cpu().numpy())}
+
+    def _attend(self, name: str) -> None:
+        if self.model.config._attn_implementation != name:
+            self.model.set_attn_implementation(name)
+
+    def _log_probs(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        head = self.model.get_output_embeddings()
+        chunk = max(1, LOGITS // self.model.config.get_text_config().vocab_size)
+        parts = list(zip(hidden.split(chunk), targets.split(chunk), strict=True))
+        if len(parts) > 1 and torch.is_grad_enabled():
+            return torch.cat([checkpoint(_chunk, h, t, head, use_reentrant=False) for h, t in parts])
+        return torch.cat([_chunk(h, t, head) for h, t in parts])
 
 
-def _log_probs(hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
-    return -torch.nn.functional.cross_entropy(head(hidden).float(), targets, reduction="none")
+def _chunk(hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
+    return _Picked.apply(head(hidden), targets)
+
+
+class _Picked(torch.autograd.Function):
+    """Log-softmax at one place a row. The gradient takes the place of the logits: (T, V) is held once, not three
+    times.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        total = torch.logsumexp(logits.float(), -1)
+        ctx.save_for_backward(logits, targets, total)
+        return logits.gather(1, targets[:, None])[:, 0].float() - total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        logits, targets, total = ctx.saved_tensors
+        shares = logits.sub_(total[:, None]) if logits.dtype == torch.float32 else logits.float() - total[:, None]
+        shares = shares.exp_().mul_(-gradient[:, None])
+        shares[torch.arange(len(targets), device=targets.device), targets] += gradient
+        return shares.to(logits.dtype), None
+
+
+def _one_row(ends: torch.Tensor) -> torch.Tensor:
+    """ends (R, L) of rows -> (R * L,) of one row: trees of different rows do not see each other anyhow."""
+    offsets = torch.arange(len(ends), device=ends.device)[:, None] * ends.shape[1]
+    return (ends + offsets).view(-1)
+
+
+def batch(forward: TokenLogProbs, corpus: Corpus, indices: np.ndarray) -> Rows:
+    """Examples as the rows that suit the model's attention."""
+    if forward.attention == "plain":
+        return corpus.rows(indices, share=False, budget=0)
+    return corpus.rows(indices, multiple=FLEX if forward.attention == "flex" else 1)
+
+
+def sequence_log_probs(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
+    """Summed log-probabilities of a batch's completions, (sequences,) float32, 0 for one without targets."""
+    logps = engine(**tensors(rows, device))
+    return per_sequence(logps, torch.from_numpy(rows.owners).to(device), rows.sequences)
 
 
 def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
@@ -66,6 +124,42 @@ def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
     if rows.ends is not None:  # plain sequences padded on the right need neither: ordinary causal attention is right
         out |= {"positions": rows.positions, "ends": rows.ends}
     return {name: torch.from_numpy(value).to(device) for name, value in out.items()}
+
+
+def attention_for(model: Any, device: torch.device, max_length: int) -> tuple[Attention, str]:
+    """The attention to train a model with, and why trees are impossible where they are (else an empty text)."""
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    narrow = min([w for w in windows if w] or [max_length])
+    if getattr(model, "_is_stateful", False):
+        return "plain", "it carries a state from token to token, and a state cannot branch"
+    if not model._supports_attention_backend:
+        return "plain", "its attention cannot be replaced"
+    if narrow < max_length:
+        return "plain", f"it looks back {narrow} tokens only, fewer than max_length {max_length}"
+    if device.type == "cuda":
+        return ("flex", "") if model._supports_flex_attn else ("plain", "it does not support FlexAttention")
+    return "tree", ""
+
+
+def check_tree(forward: TokenLogProbs, device: torch.device) -> str:
+    """Compare a small tree with its sequences one at a time. Returns what is wrong, an empty text where they agree."""
+    prompts = [np.array([1, 2, 3]), np.array([1, 2, 3, 4])]
+    completions = [np.array([4, 5, 2, 1]), np.array([3, 3])]
+    rows = pack([grow(prompts, completions)], [np.arange(2)], 2, multiple=FLEX if forward.attention == "flex" else 1)
+    with torch.no_grad():
+        try:
+            ours = forward(**tensors(rows, device))
+        except attention.NotPassedOn:
+            return "it does not pass arguments on to its attention"
+        alone = [pack([grow([p], [c])], [np.arange(1)], 1) for p, c in zip(prompts, completions, strict=True)]
+        theirs = torch.cat([forward(**tensors(row, device)) for row in alone])
+    near = 1e-3 if ours.dtype == forward.model.dtype else 0.1
+    by_owner = ours[torch.from_numpy(np.argsort(rows.owners, kind="stable")).to(device)]
+    if torch.allclose(by_owner, theirs, atol=near, rtol=near):
+        return ""
+    worst = float((by_owner - theirs).abs().max())
+    return f"over a shared trunk its log-probabilities come out different, by up to {worst:.2g}"
 
 
 def check_head(forward: TokenLogProbs, device: torch.device) -> None:

@@ -19,12 +19,12 @@ from app.training.corpus import Corpus, check_vocabulary
 from app.training.engine import build
 from app.training.export import export
 from app.training.flops import TokenCost, peak
-from app.training.forward import tensors
+from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.metrics import MetricsFile
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
-from app.training.reference import reference
+from app.training.reference import reference, reference_path
 from app.training.settings import TrainSettings
 
 
@@ -141,9 +141,8 @@ class Trainer:
     def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of SUMS."""
         indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
-        rows = self.corpus.rows(indices, self.job.settings.max_length)
-        logps = self.engine(**tensors(rows, self.device))
-        sequences = losses.per_sequence(logps, torch.from_numpy(rows.owners).to(self.device), rows.sequences)
+        rows = batch(self.engine.module, self.corpus, indices)
+        sequences = sequence_log_probs(self.engine, rows, self.device)
         weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()
         sums: dict[str, float] = {}
         if self.job.preference:
@@ -198,7 +197,7 @@ class Trainer:
                 raise UserError(
                     f"{name}: the first {self.job.preference.loss} loss is {first:.5f}, not {wanted:.5f}: the "
                     f"reference log-probabilities do not belong to the start weights {self.job.policy}. Delete "
-                    f"{self.job.output.local()}/reference-*.parquet and run again"
+                    f"{reference_path(self.job, self.corpus)} and run again"
                 )
 
     def diverged(self, step: int, what: str) -> UserError:

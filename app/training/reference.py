@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,19 @@ import torch.distributed as dist
 
 from app.records import digest
 from app.training.corpus import Corpus
-from app.training.forward import tensors
+from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
-from app.training.losses import per_sequence
 from app.training.order import micro_batches
 
 
 def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of chosen and rejected under the start weights, (pairs, 2) float32.
 
-    The engine must still hold the start weights. Computed on all ranks, kept in the output folder under a digest of
-    weights and pairs, so that a run that goes on later (with other weights in the engine) has the same reference.
+    The engine must still hold the start weights. Computed on all ranks and kept beside the run's training stages under
+    a digest of weights and tokens: a run that goes on later (with other weights in the engine) has the same reference,
+    and so have runs with other settings over the same pairs. Whether it fits is checked at the first step.
     """
-    name = digest(job.fingerprint, job.settings.precision, corpus.ids, size=8)
-    path = job.output.local(f"reference-{name}.parquet")
+    path = reference_path(job, corpus)
     found = torch.tensor([int(path.is_file())]) if dist.get_rank() == 0 else torch.tensor([0])
     found = found.to(device)
     dist.broadcast(found, src=0)
@@ -40,6 +40,21 @@ def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np
     return values
 
 
+def reference_path(job: Job, corpus: Corpus) -> Path:
+    """Where the log-probabilities of these pairs under these weights are kept."""
+    columns = (corpus.prompts, *corpus.branches)
+    tokens = [digest_of(column.values, column.offsets) for column in columns]
+    return job.references / f"{digest(job.fingerprint, job.settings.precision, corpus.ids, tokens, size=8)}.parquet"
+
+
+def digest_of(*arrays: np.ndarray) -> str:
+    """Hex digest of the arrays' bytes."""
+    out = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        out.update(np.ascontiguousarray(array).data)
+    return out.hexdigest()
+
+
 def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
     """Every rank takes its micro-batches; the parts are summed (each pair is computed by one rank)."""
     out = torch.zeros(len(corpus), 2)
@@ -49,13 +64,10 @@ def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.n
     rounds = micro_batches(everything, corpus.lengths, job.settings.micro_batch, world, corpus.problems)
     for part in (chunk[rank] for chunk in rounds):
         indices = part if len(part) else everything[:1]  # an idle rank still joins the collectives of ZeRO 3
-        rows = corpus.rows(indices, job.settings.max_length)
         with torch.no_grad():
-            batch = tensors(rows, device)
-            logps = engine(**batch)
-        sums = per_sequence(logps, torch.from_numpy(rows.owners).to(device), rows.sequences).view(-1, 2)
+            sums = sequence_log_probs(engine, batch(engine.module, corpus, indices), device)
         if len(part):
-            out[indices] = sums.float().cpu()
+            out[indices] = sums.view(len(indices), -1).cpu()
     out = out.to(device)
     dist.all_reduce(out)
     return out.cpu().numpy()
@@ -63,6 +75,7 @@ def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.n
 
 def _write(path: Path, corpus: Corpus, values: np.ndarray) -> None:
     table = pa.table({"id": corpus.ids, "chosen": values[:, 0], "rejected": values[:, 1]})
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     pq.write_table(table, temporary)
     os.replace(temporary, path)

@@ -83,7 +83,7 @@ class Rows:
     sources: np.ndarray  # (T,) int64, into the flattened (R * L) hidden states
     targets: np.ndarray  # (T,) int64
     owners: np.ndarray  # (T,) int64: number of the sequence in the batch
-    sequences: int
+    sequences: int  # of the batch; one without targets is a branch an example does not have
 
     @property
     def computed(self) -> int:
@@ -91,13 +91,21 @@ class Rows:
         return int(self.tokens.size)
 
 
-def pack(trees: Sequence[Tree], numbers: Sequence[np.ndarray], budget: int = 0) -> Rows:
+def pack(
+    trees: Sequence[Tree],
+    numbers: Sequence[np.ndarray],
+    sequences: int,
+    budget: int | None = None,
+    multiple: int = 1,
+) -> Rows:
     """Put trees into rows of at most `budget` tokens; a tree is never split, and 0 gives each tree its own row.
 
-    `numbers[i]` are the numbers in the batch of the sequences of tree i.
+    With no budget all are one row, without padding. Rows are made longer to a multiple of `multiple` tokens.
+    `numbers[i]` are the numbers of tree i's sequences among the batch's `sequences`.
     """
-    rows = _fill(trees, budget)
+    rows = [list(range(len(trees)))] if budget is None else _fill(trees, budget)
     length = max(sum(len(trees[i]) for i in row) for row in rows)
+    length = -(-length // multiple) * multiple
     shape = (len(rows), length)
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     ends = np.tile(np.arange(1, length + 1), (len(rows), 1))  # padding sees itself only
@@ -112,7 +120,7 @@ def pack(trees: Sequence[Tree], numbers: Sequence[np.ndarray], budget: int = 0) 
             targets.append(tree.targets.astype(np.int64))
             owners.append(numbers[i][tree.owners])
             at += len(tree)
-    plain = all(len(row) == 1 and trees[row[0]].chain for row in rows)
+    plain = multiple == 1 and all(len(row) == 1 and trees[row[0]].chain for row in rows)
     return Rows(
         tokens,
         positions,
@@ -120,7 +128,7 @@ def pack(trees: Sequence[Tree], numbers: Sequence[np.ndarray], budget: int = 0) 
         np.concatenate(sources),
         np.concatenate(targets),
         np.concatenate(owners),
-        sum(len(n) for n in numbers),
+        sequences,
     )
 
 

@@ -66,14 +66,14 @@ def test_sharing_saves_the_prompt_once_a_pair(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [pair(0, rng, prompt_token_ids=[3] * 10, chosen_token_ids=[4, 5, 1], rejected_token_ids=[6, 7, 1])]
     corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 100)
-    shared, alone = corpus.rows([0]), corpus.rows([0], share=0)
+    shared, alone = corpus.rows([0]), corpus.rows([0], share=False, budget=0)
     assert (shared.computed, alone.computed) == (16, 26)
     assert (shared.sequences, alone.sequences) == (2, 2)
     assert shared.owners.tolist() == alone.owners.tolist() == [0, 0, 0, 1, 1, 1]
     assert alone.ends is None
 
 
-def test_pairs_of_one_problem_share_its_trunk_up_to_a_bound(tmp_path: Path) -> None:
+def test_pairs_of_one_problem_share_its_trunk(tmp_path: Path) -> None:
     rng = random.Random(0)
     same = {"problem_id": "p", "prompt_token_ids": [3] * 10}
     rows = [
@@ -83,7 +83,5 @@ def test_pairs_of_one_problem_share_its_trunk_up_to_a_bound(tmp_path: Path) -> N
     ]
     corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 100)
     together = corpus.rows([0, 1, 2])
-    assert together.tokens.shape == (2, 10 + 3 + 3 + 2)  # trunk, 451, 671, and 71 below the shared 4
+    assert together.tokens.shape == (1, (10 + 3 + 3 + 2) + (2 + 2 + 2))  # trunk, 451, 671, and 71 below the shared 4
     assert sorted(together.owners.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5]
-    assert corpus.rows([0, 1, 2], share=31).tokens.shape[0] == 3
-    assert corpus.rows([0, 1, 2], share=32).tokens.shape[0] == 2

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.errors import UserError
+from app.training import attention
 from app.training import forward as forward_module
 from app.training.corpus import Corpus, load
-from app.training.forward import TokenLogProbs, check_head, tensors
+from app.training.forward import TokenLogProbs, attention_for, batch, check_head, check_tree, tensors
 from app.training.losses import per_sequence
 from tests.training.conftest import pair, write_rows
+
+attention.register()
 
 
 def model_at(folder: Path) -> TokenLogProbs:
@@ -60,23 +65,44 @@ def one_by_one(model: TokenLogProbs, corpus: Corpus) -> tuple[torch.Tensor, dict
     return stacked.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize(
     "how",
-    [{}, {"share": 0}, {"budget": 80}, {"share": 0, "budget": 50}],
-    ids=["tree", "padded", "packed-trees", "packed"],
+    [
+        {},
+        {"budget": 0},
+        {"budget": 80},
+        {"share": False},
+        {"share": False, "budget": 0},
+        {"share": False, "budget": 50},
+    ],
+    ids=["trees-in-one-row", "a-tree-a-row", "packed-trees", "sequences-in-one-row", "padded", "packed"],
 )
+@pytest.mark.parametrize("small", [128, 0], ids=["small-trees-whole", "run-by-run"])
 def test_every_form_equals_one_by_one(
-    tiny_model: Path, corpus: Corpus, attention: str, how: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, corpus: Corpus, small: int, how: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward_module, "SHORT", 1000 if attention == "eager" else 0)
+    monkeypatch.setattr(attention, "SMALL", small)
     model = model_at(tiny_model)
     wanted, wanted_gradients = one_by_one(model, corpus)
     got, gradients = result(model, corpus, **how)
     assert torch.allclose(got, wanted, atol=1e-5, rtol=1e-5)
+    same_gradients(gradients, wanted_gradients)
+
+
+def same_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.allclose(value, b[name], atol=1e-5, rtol=1e-4), name
+
+
+def test_gradient_checkpointing_changes_no_bit(tiny_model: Path, corpus: Corpus) -> None:
+    model = model_at(tiny_model).train()
+    wanted, wanted_gradients = result(model, corpus)
+    model.model.gradient_checkpointing_enable({"use_reentrant": False})
+    got, gradients = result(model, corpus)
+    assert torch.equal(got, wanted)
     assert gradients.keys() == wanted_gradients.keys()
-    for name, value in wanted_gradients.items():
-        assert torch.allclose(gradients[name], value, atol=1e-5, rtol=1e-4), name
+    assert all(torch.equal(gradients[name], value) for name, value in wanted_gradients.items())
 
 
 def test_chunked_logits_equal_whole_ones(tiny_model: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +111,123 @@ def test_chunked_logits_equal_whole_ones(tiny_model: Path, corpus: Corpus, monke
     monkeypatch.setattr(forward_module, "LOGITS", 64 * 7)  # seven targets at a time
     got, gradients = result(model, corpus)
     assert torch.allclose(got, wanted, atol=1e-5)
+    same_gradients(gradients, wanted_gradients)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most values in a tensor that any operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.values = max(self.values, tensor.numel())
+        return out
+
+
+def test_logits_are_never_held_beyond_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted over forward and backward pass: with a large vocabulary no tensor is larger than a chunk of logits."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocabulary, rng = 20_000, random.Random(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=4,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        tie_word_embeddings=True,
+    )
+    model = TokenLogProbs(LlamaForCausalLM(config))
+    corpus = load(write_rows(tmp_path, "dpo", [pair(i, rng) for i in range(4)]), "dpo", 64)
+    targets = len(corpus.rows(range(4)).targets)
+    assert targets > 20
+
+    def most(limit: int) -> int:
+        monkeypatch.setattr(forward_module, "LOGITS", limit)
+        with Largest() as largest:
+            result(model, corpus)
+        return largest.values
+
+    assert most(2**40) == targets * vocabulary
+    assert most(5 * vocabulary) == 5 * vocabulary
+
+
+def test_logits_that_predict_nothing_are_not_computed(tiny_model: Path, corpus: Corpus) -> None:
+    model, seen = model_at(tiny_model), []
+    model.model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    result(model, corpus)
+    assert seen == [sum(int(branch.lengths.sum()) for branch in corpus.branches)]
+
+
+def test_bf16_log_probabilities_follow_float32(tiny_model: Path, corpus: Corpus) -> None:
+    model = model_at(tiny_model)
+    wanted, wanted_gradients = result(model, corpus)
+    got, gradients = result(TokenLogProbs(model.model.bfloat16()), corpus)
+    assert torch.allclose(got, wanted, rtol=0.05, atol=0.3)
     for name, value in wanted_gradients.items():
-        assert torch.allclose(gradients[name], value, atol=1e-5, rtol=1e-4), name
+        assert float((gradients[name].float() - value).norm()) < 0.1 * float(value.norm()), name
+
+
+def test_a_tree_is_checked_against_its_sequences(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_at(tiny_model)
+    assert attention_for(model.model, torch.device("cpu"), 64) == ("tree", "")
+    assert check_tree(model, torch.device("cpu")) == ""
+    # an attention that ignores forks
+    plain = attention.blocks
+    monkeypatch.setattr(attention, "blocks", lambda ends: plain(np.full(len(ends), len(ends))))
+    assert "its log-probabilities come out different" in check_tree(model, torch.device("cpu"))
+
+
+def test_a_model_that_keeps_arguments_from_its_attention_is_noticed(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_at(tiny_model)
+    inner = model.model.base_model.forward
+    monkeypatch.setattr(model.model.base_model, "forward", lambda blocks=None, **others: inner(**others))
+    assert check_tree(model, torch.device("cpu")) == "it does not pass arguments on to its attention"
+
+
+def mamba() -> torch.nn.Module:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    return MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4))
+
+
+def test_a_model_with_a_state_gets_plain_sequences(corpus: Corpus) -> None:
+    kind, reason = attention_for(mamba(), torch.device("cpu"), 64)
+    assert (kind, reason) == ("plain", "it carries a state from token to token, and a state cannot branch")
+    model = TokenLogProbs(mamba(), kind)
+    rows = batch(model, corpus, np.arange(len(corpus)))
+    assert rows.ends is None
+    wanted, wanted_gradients = one_by_one(model, corpus)
+    model.zero_grad()
+    got, gradients = result(model, corpus, share=False, budget=0)
+    assert torch.allclose(got, wanted, atol=1e-4)
+    same_gradients(gradients, wanted_gradients)
+
+
+def test_a_model_that_looks_back_less_than_the_longest_example_gets_plain_sequences() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=32,
+    )
+    model = MistralForCausalLM(config)
+    assert attention_for(model, torch.device("cpu"), 32) == ("tree", "")
+    kind, reason = attention_for(model, torch.device("cpu"), 33)
+    assert (kind, reason) == ("plain", "it looks back 32 tokens only, fewer than max_length 33")
 
 
 def test_a_model_that_rescales_its_logits_is_refused(tiny_model: Path) -> None:

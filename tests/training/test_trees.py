@@ -46,14 +46,19 @@ def test_a_tree_is_a_trie(sequences: list[tuple[list[int], list[int]]]) -> None:
     assert len(tree_of(sequences)) == len(prefixes)
 
 
-@given(st.lists(SEQUENCES, min_size=1, max_size=4), st.integers(0, 60))
-def test_packing_keeps_every_tree_whole_and_apart(groups: list[list[tuple[list[int], list[int]]]], budget: int) -> None:
+@given(st.lists(SEQUENCES, min_size=1, max_size=4), st.none() | st.integers(0, 60))
+def test_packing_keeps_every_tree_whole_and_apart(
+    groups: list[list[tuple[list[int], list[int]]]], budget: int | None
+) -> None:
     trees = [tree_of(group) for group in groups]
-    rows = pack(trees, numbered([len(group) for group in groups]), budget)
     flat = [sequence for group in groups for sequence in group]
+    rows = pack(trees, numbered([len(group) for group in groups]), len(flat), budget)
     assert rows.sequences == len(flat)
     longest = max(len(tree) for tree in trees)
-    assert rows.tokens.shape[1] <= max(budget, longest)
+    if budget is None:
+        assert rows.tokens.shape == (1, sum(len(tree) for tree in trees))
+    else:
+        assert rows.tokens.shape[1] <= max(budget, longest)
     for owner, (prompt, completion) in enumerate(flat):
         own = rows.owners == owner
         assert rows.targets[own].tolist() == completion
@@ -80,12 +85,13 @@ def test_a_pair_over_one_trunk_costs_trunk_and_branches() -> None:
 def test_plain_sequences_need_no_mask() -> None:
     trees = [tree_of([([1, 2], [0])]), tree_of([([2], [1])])]
     assert all(tree.chain for tree in trees)
-    assert pack(trees, numbered([1, 1])).ends is None
-    assert pack(trees, numbered([1, 1]), budget=10).ends is not None
+    assert pack(trees, numbered([1, 1]), 2, budget=0).ends is None
+    assert pack(trees, numbered([1, 1]), 2, budget=10).ends is not None
+    assert pack(trees[:1], numbered([1]), 1).ends is None
 
 
 def test_padding_sees_itself_so_that_no_softmax_is_empty() -> None:
-    rows = pack([tree_of([([1, 2], [0]), ([1, 2], [1])]), tree_of([([2], [1])])], numbered([2, 1]))
+    rows = pack([tree_of([([1, 2], [0]), ([1, 2], [1])]), tree_of([([2], [1])])], numbered([2, 1]), 3, 0)
     assert rows.ends is not None
     assert all(seen(ends).diagonal().all() for ends in rows.ends)
 
@@ -95,3 +101,11 @@ def test_common_prefix(a: list[int], b: list[int]) -> None:
     size = common_prefix(np.array(a), np.array(b))
     assert a[:size] == b[:size]
     assert size in (len(a), len(b)) or a[size] != b[size]
+
+
+def test_rows_are_filled_up_to_a_multiple_with_padding_that_no_one_sees() -> None:
+    rows = pack([tree_of([([1, 2], [0, 1])])], numbered([1]), 1, multiple=8)
+    assert rows.tokens.shape == (1, 8)
+    assert rows.ends is not None
+    assert visible_tokens(rows, 2) == [1, 2, 0]
+    assert rows.ends[0, 4:].tolist() == [5, 6, 7, 8]
