@@ -24,7 +24,7 @@ PLAIN = (  # how LaTeX, Markdown and words write what the grammar knows, in orde
     (re.compile(r"\\%"), "%"),
     (re.compile(r"(?<=[\d)])\s*\*\*\s*(?=[\d(])"), "^"),
     (re.compile(r"\*\*"), " "),
-    (re.compile(r"(?<=\d)\s*[xX]\s*(?=\d)"), " * "),
+    (re.compile(r"(?<=[\d)])(?:\s*[xX]\s*(?=\.?\d)|\s+[xX]\s+(?=\())"), " * "),
     (re.compile(r"(?<=[\d)])\((?=[\d(-])"), "*("),
     (re.compile(r"^\s*(?:[-*•]\s+|\(?\d+[.)]\s+)+"), ""),  # list marks
 )
@@ -32,10 +32,13 @@ MARKS = re.compile(r"<<([^<>]*)>>")  # GSM8K's calculator: the sum is inside
 NUMBER = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 TOKEN = re.compile(rf"(?P<number>{NUMBER})|(?P<sign>[-+*/^()=%])")
 RUN = re.compile(rf"(?:{NUMBER}|[-+*/^()=%]|\s)+")
+# What may follow other words without being an equation's left side: a label's number, or `- 3` less than something.
+UNSURE = re.compile(rf"\s*(?:(?:{NUMBER})|-\s.*)\s*")
+TWICE = re.compile(rf"/\s*(?:{NUMBER})\s*/")  # `6 / 1/3` and `6 / 1 / 3` look alike
 # Words that make the number beside them part of more than is written in signs.
 JOINING = frozenset(
-    """of times twice half thrice double triple plus minus over by per than root squared cubed to from mod percent dozen
-    remainder hundred thousand million billion trillion""".split()  # noqa: SIM905 - reads better than 28 quotes
+    """x of times twice half thrice double triple plus minus over by per than root squared cubed to from mod percent
+    dozen remainder cent cents hundred thousand million billion trillion""".split()  # noqa: SIM905 - better than quotes
 )
 LAST_WORD, FIRST_WORD = re.compile(r"([A-Za-z]+)\W*$"), re.compile(r"\W*([A-Za-z]+)")
 BEFORE, AFTER = "\"'`*[({,;:", ".,;:!?\"'`*])}"  # what may touch a sum without being part of it
@@ -90,6 +93,8 @@ def _run(line: str, run: re.Match[str]) -> list[Equation]:
         parts[0] = ""
     if not _apart(line[run.end() :], run.group(), AFTER, FIRST_WORD, 0):
         parts[-1] = ""
+    if line[: run.start()].strip() and UNSURE.fullmatch(parts[0]):
+        parts[0] = ""
     sides = [_side(part, first=i == 0, last=i == len(parts) - 1) for i, part in enumerate(parts)]
     checked = []
     for left, right in pairwise(sides):
@@ -105,7 +110,7 @@ def _apart(outside: str, inside: str, allowed: str, word: re.Pattern[str], end: 
     touches = not inside[-1 if end == 0 else 0].isspace() and not outside[end].isspace()
     if touches and outside[end] not in allowed:
         return False
-    if touches and outside[end] in ".,:" and outside[end:][:2].strip(".,:").isdigit():
+    if touches and outside[end] in ".,:" and (outside[-2:-1] if end else outside[1:2]).isdigit():
         return False
     beside = word.search(outside) if end else word.match(outside)
     return beside is None or beside[1].lower() not in JOINING
@@ -113,6 +118,8 @@ def _apart(outside: str, inside: str, allowed: str, word: re.Pattern[str], end: 
 
 def _side(text: str, first: bool, last: bool) -> _Side | None:
     """A side that can be read as a whole; None otherwise."""
+    if TWICE.search(text):
+        return None
     tokens = [match.group() for match in TOKEN.finditer(text)]
     open_ones = tokens.count("(") - tokens.count(")")
     while first and open_ones > 0 and tokens[:1] == ["("]:  # a parenthesis around the whole equation

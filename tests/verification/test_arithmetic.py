@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from app.verification.arithmetic import equations, wrong
 
 NUMBERS = st.integers(0, 999)
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,7 @@ NUMBERS = st.integers(0, 999)
         ("3 + 4 = 8, then 2 * 2 = 4.", [False, True]),
         ("Step 2: 30 - 4 = 27 left", [False]),
         ("1/3 + 1/3 = 0.66", [True]),
+        ("12 x (1/3) = 4", [True]),
         ("one\n3 + 4 = 7\n3 + 4 = 6", [True, False]),
     ],
 )
@@ -79,6 +84,12 @@ def test_read(text: str, holds: list[bool]) -> None:
         "1 + " * 5000 + "= 3",
         "= = 3 = ",
         "no sums at all",
+        "$2.50 - $2.24 = 26 cents",
+        "35 questions x 2/5 = 14",
+        "6 / 1/3 = 18",
+        "a flat rate - 45 = 65 - 45",
+        "Remaining 10 = 62,300/10",
+        "16,0000/10 = 16000",
         "",
     ],
 )
@@ -105,3 +116,14 @@ def test_a_rounded_quotient_is_right_and_one_that_is_off_is_not(a: int, b: int, 
 @given(st.text(st.sampled_from("12 +-*/^=().,%$x{}\\n"), max_size=60))
 def test_any_text_is_read_or_left_alone(text: str) -> None:
     assert all(" = " in equation.text for equation in equations(text))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no GSM8K beside the repository")
+@pytest.mark.parametrize("marks", [True, False])
+def test_sums_that_people_wrote_are_right_but_for_a_few(marks: bool) -> None:
+    """GSM8K's own solutions, with the calculator's marks or without. Of the 30 called wrong, 24 are, read by hand."""
+    found = []
+    for line in (DATA / "train.jsonl").read_text().splitlines() + (DATA / "test.jsonl").read_text().splitlines():
+        text = json.loads(line)["answer"]
+        found += equations(text if marks else re.sub("<<[^<>]*>>", "", text))
+    assert len(found) > 20_000 and sum(not equation.holds for equation in found) <= 30
