@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from app.errors import UserError
 
 LISTING = "complete.json"
+BLOCK, BLOCKS = 1 << 16, 16  # bytes of a block, blocks of a file that its digest covers
 KEEP = 2  # the one before last stays in case the last turns out damaged
 
 
@@ -29,9 +31,10 @@ def save(engine: Any, folder: Path, step: int) -> None:
     engine.save_checkpoint(str(temporary), tag="state", save_latest=False, exclude_frozen_parameters=False)
     dist.barrier()
     if first:
-        listed = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
-        for name in listed:
-            _flush(temporary / name)
+        files = sorted(f for f in temporary.rglob("*") if f.is_file())
+        for file in files:
+            _flush(file)
+        listed = {str(file.relative_to(temporary)): sampled_digest(file) for file in files}
         (temporary / LISTING).write_text(json.dumps({"step": step, "facts": layout(engine), "files": listed}))
         _flush(temporary / LISTING)
         shutil.rmtree(final, ignore_errors=True)
@@ -41,6 +44,19 @@ def save(engine: Any, folder: Path, step: int) -> None:
     dist.barrier()
 
 
+def sampled_digest(path: Path) -> str:
+    """Digest of a file's size and of BLOCKS blocks spread over it: all of a small file, and of a large one enough to
+    see what is cut off, zeroed or overwritten, without reading gigabytes.
+    """
+    size = path.stat().st_size
+    out = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        for index in range(BLOCKS):
+            file.seek(max(0, size - BLOCK) * index // (BLOCKS - 1))
+            out.update(file.read(BLOCK))
+    return out.hexdigest()
+
+
 def _flush(path: Path) -> None:
     """Make sure of the bytes before the rename that makes them count."""
     with path.open("rb") as file:
@@ -48,7 +64,7 @@ def _flush(path: Path) -> None:
 
 
 def complete(folder: Path) -> list[Path]:
-    """Checkpoints with every file of their listing at its full size, oldest first."""
+    """Checkpoints with every file of their listing as it was written, oldest first."""
     return [path for path in sorted(folder.glob("step-*")) if _whole(path)]
 
 
@@ -65,8 +81,8 @@ def _whole(path: Path) -> bool:
         reached = [path, *path.rglob("*"), *(path / name for name in files)]
         if not all(file.resolve().is_relative_to(own) for file in reached):
             return False
-        return all((path / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError):
+        return all(sampled_digest(path / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError):  # a file or the listing is missing or cut off
         return False
 
 
@@ -102,14 +118,25 @@ def load(engine: Any, path: Path) -> int:
     whole = then["zero"] == 0 or then["world"] == now["world"]
     folder = path if whole else _universal(path)
     engine._config.load_universal_checkpoint = not whole
-    where, _ = engine.load_checkpoint(str(folder), tag="state", load_lr_scheduler_states=False)
+    _load_on_all(engine, path, folder)
     engine._config.load_universal_checkpoint = False
-    if where is None:
-        raise RuntimeError(f"{path}: DeepSpeed could not load this checkpoint")
-    dist.barrier()
     if not whole and dist.get_rank() == 0:
         shutil.rmtree(folder)
     return int(listing["step"])
+
+
+def _load_on_all(engine: Any, path: Path, folder: Path) -> None:
+    """Every rank reads its part; where one cannot, all raise the same UserError instead of waiting for it."""
+    failure = ""
+    try:
+        where, _ = engine.load_checkpoint(str(folder), tag="state", load_lr_scheduler_states=False)
+        failure = "" if where else "DeepSpeed found nothing to load in it"
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    said: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(said, failure)
+    if any(said):
+        raise UserError(f"{path}: cannot be read ({next(filter(None, said))}); delete it to go on from the one before")
 
 
 def layout(engine: Any) -> dict[str, Any]:

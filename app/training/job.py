@@ -42,6 +42,11 @@ class Job:
         return self.output.local("metrics.jsonl")
 
     @property
+    def references(self) -> Path:
+        """Reference log-probabilities, shared by the run's training stages."""
+        return Output(self.output.root, "training/references", "").local()
+
+    @property
     def failure(self) -> Path:
         """Where a worker leaves the text of a UserError for the driver."""
         return self.output.local("failure.txt")

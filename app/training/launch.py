@@ -213,7 +213,8 @@ class RemoteEvaluator:
 
         place = context.recipe.placement.sampling
         evaluator = import_module(context.stage.options["evaluator"]).HeldOut
-        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=place.labels or None)
+        labels = place.labels or None
+        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)
         self.actor = actor.remote(context.recipe, context.inputs["problems"], job.settings.evaluate_problems)
         self.result: Any = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from app.training import checkpoint
 from app.training.loop import Trainer, learning_rate
 from app.training.metrics import read
 from app.training.settings import TrainSettings
-from tests.training.conftest import rows_of
+from tests.training.conftest import example, rows_of
 
 MakeTrainer = Callable[..., Trainer]
 # Adam turns rounding in a vanishing gradient into a part of a step: a tenth of one (learning rate 5e-3) is allowed.
@@ -129,7 +130,7 @@ def test_one_trunk_a_problem_gives_the_result_of_single_pairs(
     together = trained(shared)
     alone = make_trainer("dpo", rows=rows, root=tmp_path / "alone", group="problem")
     inner = alone.corpus.rows
-    monkeypatch.setattr(type(alone.corpus), "rows", lambda _, indices, share: inner(indices, 0))
+    monkeypatch.setattr(type(alone.corpus), "rows", lambda _, indices, **__: inner(indices, share=False))
     apart = trained(alone)
     assert together[0] == pytest.approx(apart[0], abs=1e-5)
     assert close(together[1], apart[1], ROUNDING)
@@ -184,18 +185,70 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
 
 
-def test_a_damaged_checkpoint_is_passed_over(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def overwrite(file: Path) -> None:
+    """Zeros in the middle, as a lost page leaves them; the size stays."""
+    body = bytearray(file.read_bytes())
+    body[len(body) // 2 : len(body) // 2 + 100] = bytes(100)
+    file.write_bytes(bytes(body))
+
+
+@pytest.mark.parametrize("damage", [cut_off, overwrite, Path.unlink])
+def test_a_damaged_checkpoint_is_passed_over(
+    make_trainer: MakeTrainer, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2}
     wanted = trained(make_trainer("sft", root=tmp_path / "whole", **how))
     kill_at(make_trainer("sft", root=tmp_path / "cut", **how), 5)
     trainer = make_trainer("sft", root=tmp_path / "cut", **how)
     folder = trainer.job.output.local("checkpoints")
-    biggest = max((folder / "step-00000004").rglob("*.pt"), key=lambda f: f.stat().st_size)
-    biggest.write_bytes(biggest.read_bytes()[:-10])
+    damage(max((folder / "step-00000004").rglob("*.pt"), key=lambda f: f.stat().st_size))
     assert [p.name for p in checkpoint.damaged(folder)] == ["step-00000004"]
     got = trained(trainer)
     assert got[0] == wanted[0]
     assert close(got[1], wanted[1], 0)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_clear_error(make_trainer: MakeTrainer) -> None:
+    """Whole by its listing, but not what this code can read."""
+    kill_at(make_trainer("sft", checkpoint_steps=1), 2)
+    trainer = make_trainer("sft", checkpoint_steps=1)
+    path = checkpoint.complete(trainer.job.output.local("checkpoints"))[-1]
+    biggest = max(path.rglob("*.pt"), key=lambda f: f.stat().st_size)
+    biggest.write_bytes(b"not a checkpoint")
+    listing = json.loads((path / checkpoint.LISTING).read_text())
+    listing["files"][str(biggest.relative_to(path))] = checkpoint.sampled_digest(biggest)
+    (path / checkpoint.LISTING).write_text(json.dumps(listing))
+    with pytest.raises(
+        UserError, match=r"step-00000002: cannot be read \(.*\); delete it to go on from the one before"
+    ):
+        trainer.train()
+
+
+def test_a_gradient_that_is_no_number_ends_the_run(make_trainer: MakeTrainer) -> None:
+    """The loss may still be finite; a checkpoint of such weights must not be made."""
+    trainer = make_trainer("sft", checkpoint_steps=1)
+    parameter = next(trainer.engine.module.parameters())
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(
+        UserError, match="training/sft: the gradient norm is nan at step 1; try a smaller learning_rate"
+    ):
+        trainer.train()
+    assert not checkpoint.complete(trainer.job.output.local("checkpoints"))
+
+
+def test_token_ids_the_model_does_not_know_are_refused_on_the_worker_too(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """The driver cannot look into weights that a hub holds; the workers have them."""
+    import random
+
+    rows = [example(0, random.Random(0), completion_token_ids=[70, 1])]
+    with pytest.raises(UserError, match=r"row e0 \(branch 0\) has token id 70, but the model .* knows only 64 tokens"):
+        make_trainer("sft", rows=rows)
 
 
 def test_a_checkpoint_of_another_layout_is_refused(make_trainer: MakeTrainer) -> None:
@@ -221,10 +274,22 @@ def test_a_reference_of_other_weights_is_refused(make_trainer: MakeTrainer) -> N
 
 
 def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make_trainer("dpo").reference
-    monkeypatch.setattr("app.training.reference.compute", lambda *_: pytest.fail("computed again"))
-    again = make_trainer("dpo").reference
-    assert np.array_equal(first, again)  # type: ignore[arg-type]
+    """Also for a run with other settings, whose stage has another key; not for other tokens under the same ids."""
+    import dataclasses
+
+    from app.training.reference import reference
+
+    trainer = make_trainer("dpo")
+    first = trainer.reference
+    calls: list[str] = []
+    monkeypatch.setattr("app.training.reference.compute", lambda *_: calls.append("computed") or first)
+    other = dataclasses.replace(trainer.job, output=dataclasses.replace(trainer.job.output, key="other"))
+    assert np.array_equal(first, reference(trainer.engine, trainer.corpus, other, trainer.device))  # type: ignore[arg-type]
+    assert calls == []
+    changed = rows_of("dpo", 24)
+    changed[3] = dataclasses.replace(changed[3], chosen_token_ids=[9, 9, 1])
+    make_trainer("dpo", rows=changed)
+    assert calls == ["computed"]
 
 
 def test_exported_weights_load_and_are_those_of_the_engine(make_trainer: MakeTrainer) -> None:
