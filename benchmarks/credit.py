@@ -173,7 +173,7 @@ async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     }
     table = rates + rows(scores)
     table += [row(f"{OURS}: pit off, {reason}", n, "traces") for reason, n in sorted(why.items())]
-    for name in (OURS, SUMS, "binary, rollouts 4", PEER):
+    for name in (OURS, "adaptive, confidence 0.95", SUMS, "binary, rollouts 4", PEER):
         table += pair_rows(name, searches[name], bench)
     table.append(row("traces with reference values", len(truth), "traces"))
     return table, scores
