@@ -67,19 +67,20 @@ def _pool(place: Any) -> Held:
     return Held(actors, actors * place.cpus, actors * getattr(place, "gpus", 0.0))
 
 
-def rates(prices: Prices, stage: str) -> Rates:
-    """The rates of the nodes that a stage runs on."""
+def rates(prices: Prices, stage: str) -> tuple[float, float]:
+    """What an hour of a CPU and of a GPU costs on the nodes that a stage runs on."""
     role = ROLES.get(stage.partition("/")[0])
-    own = getattr(prices, role) if role else None
-    return own or prices
+    own: Rates = getattr(prices, role) if role else Rates()
+    cpu = prices.cpu_hour if own.cpu_hour is None else own.cpu_hour
+    return cpu, prices.gpu_hour if own.gpu_hour is None else own.gpu_hour
 
 
 def cost(prices: Prices | None, stage: str, cpu_seconds: float, gpu_seconds: float) -> float | None:
     """Currency units for CPU and GPU seconds held by a stage; None without prices."""
     if prices is None:
         return None
-    rate = rates(prices, stage)
-    return (cpu_seconds * rate.cpu_hour + gpu_seconds * rate.gpu_hour) / 3600
+    cpu_hour, gpu_hour = rates(prices, stage)
+    return (cpu_seconds * cpu_hour + gpu_seconds * gpu_hour) / 3600
 
 
 def total(costs: Iterable[float | None]) -> float | None:

@@ -20,20 +20,21 @@ class ModelSettings(Settings):
 
 
 class Rates(Settings):
-    """What an hour of one resource costs."""
+    """What an hour of one resource costs on the nodes of a role; None: what it costs elsewhere."""
 
-    cpu_hour: float = Field(default=0, ge=0)  # a vCPU, as Ray counts CPUs
-    gpu_hour: float = Field(default=0, ge=0)
+    cpu_hour: float | None = Field(default=None, ge=0)  # a vCPU, as Ray counts CPUs
+    gpu_hour: float | None = Field(default=None, ge=0)
 
 
-class Prices(Rates):
+class Prices(Settings):
     """Prices of a cluster, for costs in the report and the status. Decide no result and enter no key but the report's.
 
-    A role is a node type of cluster.yaml; one that is left out costs what the general rates say. app/cost.py has the
-    formula.
+    A role is a node type of cluster.yaml, named where it costs something else. app/cost.py has the formula.
     """
 
     currency: str = Field(default="USD", min_length=1, max_length=8)
-    sampler: Rates | None = None
-    verifier: Rates | None = None
-    trainer: Rates | None = None
+    cpu_hour: float = Field(default=0, ge=0)
+    gpu_hour: float = Field(default=0, ge=0)
+    sampler: Rates = Rates()
+    verifier: Rates = Rates()
+    trainer: Rates = Rates()

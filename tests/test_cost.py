@@ -52,6 +52,8 @@ def test_the_formula_by_hand() -> None:
     assert cost(PRICES, "sampling", 7200, 3600) == pytest.approx(2 * 0.04 + 2.5)
     assert cost(PRICES, "training/sft", 7200, 3600) == pytest.approx(2 * 0.05 + 7.0)
     assert cost(PRICES, "problems", 0, 0) == 0
+    dear = Prices(cpu_hour=0.04, gpu_hour=2.5, trainer={"gpu_hour": 7.0})  # type: ignore[arg-type]
+    assert cost(dear, "training/sft", 7200, 3600) == pytest.approx(2 * 0.04 + 7.0)  # CPUs cost what they cost elsewhere
     assert cost(None, "sampling", 7200, 3600) is None
 
 
