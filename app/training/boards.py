@@ -14,6 +14,7 @@ from app.errors import UserError
 from app.training.job import Job
 
 NOT_CURVES = ("step", "time")
+GROUPS = ("train", "validation")
 
 
 class Board(Protocol):
@@ -54,9 +55,12 @@ class WeightsAndBiases:
             dir=str(job.output.local()),
             config=job.settings.model_dump(),
         )
+        for group in GROUPS:  # each with its own steps: evaluations arrive when training is further on
+            self.run.define_metric(f"{group}/*", step_metric=f"{group}/step")
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        self.run.log(values, step=step)
+        groups = {name.partition("/")[0] for name in values}
+        self.run.log(values | {f"{group}/step": step for group in groups})
 
     def close(self) -> None:
         self.run.finish()

@@ -84,9 +84,9 @@ def test_wandb_continues_the_run_of_the_same_key(make_context: MakeContext, monk
     boards.add(ROWS[0])
     boards.close()
     names = [name for name, _, _ in wandb.calls]
-    assert names == ["init", "log", "finish"]
+    assert names == ["init", "define_metric", "define_metric", "log", "finish"]
     assert wandb.calls[0][2]["id"] == "k" and wandb.calls[0][2]["resume"] == "allow"
-    assert wandb.calls[1][1:] == (({"train/loss": 1.0, "train/tokens": 50.0},), {"step": 1})
+    assert wandb.calls[3][1:] == (({"train/loss": 1.0, "train/tokens": 50.0, "train/step": 1},), {})
 
 
 def test_mlflow_finds_its_run_again(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
