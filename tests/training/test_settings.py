@@ -1,0 +1,66 @@
+"""Evaluation during training as a recipe asks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import UserError
+from app.graph import build
+from app.recipe import Recipe
+from app.stage import Stage
+from app.training.settings import TrainPlacement, TrainSettings
+
+EARLY = {"evaluate_every": 10, "patience": 3}
+
+
+def recipe(problems: dict[str, Any] | None = None, max_tokens: int = 512, **sft: Any) -> Recipe:
+    counts = {"train": 6, "validation": 4, "test": 4} | (problems or {})
+    training = {"sft": {"init": "base", "steps": 30, **sft}}
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "problems": {"source": {"kind": "world"}, **counts},
+            "training": training,
+            "evaluation": {"max_tokens": max_tokens},
+        }
+    )
+
+
+def training_stage(recipe: Recipe) -> Stage:
+    return next(stage for stage in build(recipe) if stage.name == "training/sft")
+
+
+def key(recipe: Recipe) -> str:
+    stage = training_stage(recipe)
+    return stage.key(dict.fromkeys(stage.inputs, "same"))
+
+
+def test_patience_without_evaluations_is_refused() -> None:
+    with pytest.raises(ValidationError, match="patience needs evaluate_every"):
+        TrainSettings(init="base", steps=3, patience=2)
+
+
+def test_evaluations_read_the_problems_and_bring_their_evaluator() -> None:
+    plain, early = training_stage(recipe()), training_stage(recipe(**EARLY))
+    assert "problems" not in plain.inputs and "evaluator" not in plain.options
+    assert "problems" in early.inputs and early.options["evaluator"] == "app.evaluation.during"
+
+
+def test_what_decides_the_evaluations_decides_the_key() -> None:
+    longer, more_patient = recipe(max_tokens=7, **EARLY), recipe(**{**EARLY, "patience": 4})
+    assert len({key(recipe()), key(recipe(**EARLY)), key(longer), key(more_patient)}) == 4
+    assert key(recipe(max_tokens=7)) == key(recipe())
+
+
+def test_no_validation_problems_are_noticed_before_anything_runs() -> None:
+    with pytest.raises(UserError, match=r"training.sft.evaluate_every: raise problems.validation, which is 0"):
+        build(recipe({"validation": 0}, **EARLY))
+
+
+def test_only_known_boards() -> None:
+    assert TrainPlacement.model_validate({"boards": ["tensorboard"]}).boards == ("tensorboard",)
+    with pytest.raises(ValidationError):
+        TrainPlacement.model_validate({"boards": ["tensorbord"]})
