@@ -20,7 +20,7 @@ REVISIONS = {
     "synthesis": 1,
     "datasets": 2,
     "training": 2,
-    "sampling": 1,
+    "sampling": 2,
     "verification": 1,
     "credit": 2,
     "evaluation": 1,

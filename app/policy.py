@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,21 @@ from app.errors import UserError
 from app.settings import ModelSettings
 from app.store import Output, filesystem
 
+ADAPTER = "adapter_config.json"  # what peft writes beside the adapter's weights
+BASE = "base.json"  # what training writes there: {"fingerprint": that of the base folder}
 WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A folder or hub name that transformers and vLLM load, and a fingerprint of the weights for ids."""
+    """A folder or hub name that transformers and vLLM load, and a fingerprint of the weights for ids.
+
+    With an adapter, `path` is the model that the adapter was trained on, tokenizer included.
+    """
 
     path: str
     fingerprint: str
+    adapter: str | None = None  # folder of a LoRA adapter as peft writes it
 
 
 def base_policy(model: ModelSettings) -> Policy:
@@ -33,8 +40,32 @@ def base_policy(model: ModelSettings) -> Policy:
 
 
 def trained_policy(output: Output) -> Policy:
-    """The weights a training stage exported."""
-    return Policy(str(output.local("model")), output.key)
+    """The weights a training stage exported: a whole model, or a LoRA adapter beside the name of its base."""
+    folder = output.local("model")
+    if not (folder / ADAPTER).is_file():
+        return Policy(str(folder), output.key)
+    return Policy(adapter_base(folder), output.key, str(folder))
+
+
+def adapter_base(folder: Path) -> str:
+    """The model that a LoRA adapter belongs to: a folder, absolute or relative to the adapter, or a hub name.
+
+    Where the adapter's folder holds base.json, its "fingerprint" must be the base folder's own. Raises UserError.
+    """
+    name = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; write there what the adapter adapts")
+    near = folder / name
+    if not near.is_dir():
+        if name.startswith((".", "/", "~")):
+            raise UserError(f"{folder / ADAPTER}: base_model_name_or_path: no such folder: {name}")
+        return name
+    check_folder(str(near))
+    if (folder / BASE).is_file():
+        expected = json.loads((folder / BASE).read_text())["fingerprint"]
+        if (found := folder_fingerprint(str(near))) != expected:
+            raise UserError(f"{near}: not the weights that {folder} was trained on ({found}, not {expected})")
+    return str(near)
 
 
 def check_folder(path: str) -> None:

@@ -29,7 +29,7 @@ def model_folder(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def served(model: Path, log: Path) -> Iterator[str]:
+def served(model: Path, log: Path, max_model_len: int = 1024) -> Iterator[str]:
     """vLLM's own OpenAI-compatible server of a model folder on a free loopback port; yields its base URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,7 +41,8 @@ def served(model: Path, log: Path) -> Iterator[str]:
     }
     # The server `vllm serve` starts; that command itself looks for a package named vllm, which the CPU build is not.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--enforce-eager", "--max-model-len", "1024", "--served-model-name", "writer"]
+    command += ["--port", str(port), "--enforce-eager", "--max-model-len", str(max_model_len)]
+    command += ["--served-model-name", "writer"]
     with log.open("wb") as out:
         server = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     try:

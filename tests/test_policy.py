@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -54,3 +55,36 @@ def test_moving_a_folder_keeps_its_fingerprint_and_editing_it_does_not(folder: P
 def test_trained_weights_are_known_by_their_stage(tmp_path: Path) -> None:
     output = Output(str(tmp_path), "training/sft", "k" * 16)
     assert trained_policy(output) == Policy(str(tmp_path / "training/sft" / ("k" * 16) / "model"), "k" * 16)
+
+
+def adapter(tmp_path: Path, base: str | None, fingerprint: str | None = None) -> Output:
+    """A training stage's output whose model is an adapter of `base`."""
+    output = Output(str(tmp_path), "training/dpo", "d" * 16)
+    folder = output.local("model")
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base, "r": 8}))
+    if fingerprint:
+        (folder / "base.json").write_text(json.dumps({"fingerprint": fingerprint}))
+    return output
+
+
+def test_an_adapter_is_served_on_the_model_it_adapts(folder: Path, tmp_path: Path) -> None:
+    output = adapter(tmp_path, str(folder), folder_fingerprint(str(folder)))
+    assert trained_policy(output) == Policy(str(folder), "d" * 16, str(output.local("model")))
+
+
+def test_an_adapter_of_a_hub_model_names_it(tmp_path: Path) -> None:
+    assert trained_policy(adapter(tmp_path, "someone/model")).path == "someone/model"
+
+
+def test_an_adapter_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not the weights that .* was trained on"):
+        trained_policy(adapter(tmp_path, str(folder), "0" * 16))
+
+
+@pytest.mark.parametrize(
+    ("base", "says"), [(None, "base_model_name_or_path is missing"), ("./gone", "no such folder: ./gone")]
+)
+def test_an_adapter_without_its_base_says_what_is_missing(tmp_path: Path, base: str | None, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        trained_policy(adapter(tmp_path, base))

@@ -16,10 +16,12 @@ import httpx
 from app.errors import UserError
 from app.sampling.engine import Completion, Engine, PromptTooLong, Request, check_fits
 from app.sampling.meter import Meter
+from app.sampling.settings import Endpoint
 
 ATTEMPTS = 6  # of one request, with waits of about 1, 2, 4, 8 and 16 seconds between them
 LONGEST_WAIT = 60.0  # seconds; a Retry-After above it is obeyed all the same
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # the same request may succeed later
+UNKNOWN = 1 << 20  # context length: the endpoint's own limit decides where this one is not reached
 Message = dict[str, str]
 
 
@@ -63,7 +65,7 @@ class OpenAIEngine(Engine):
         model: str,
         api_key_env: str = "OPENAI_API_KEY",
         concurrency: int = 16,
-        context_length: int = 1 << 20,  # the endpoint's own limit decides where this one is not reached
+        context_length: int = UNKNOWN,
         budget: Budget | None = None,
         timeout: float = 600.0,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -79,7 +81,7 @@ class OpenAIEngine(Engine):
 
     async def generate(self, request: Request) -> Completion:
         """One continuation of a token-id prompt. Needs an endpoint that returns token ids, as `vllm serve` does."""
-        answer = await self._post(
+        answer, seconds = await self._post(
             "completions",
             {
                 "prompt": list(request.prompt_token_ids),
@@ -94,13 +96,14 @@ class OpenAIEngine(Engine):
         choice = answer["choices"][0]
         if choice.get("token_ids") is None:
             raise UserError(f"{self.url}: returns no token ids, which traces need; use an endpoint of `vllm serve`")
-        return Completion(tuple(choice["token_ids"]), choice["text"], self._reason(choice))
+        self.meter.wrote(len(choice["token_ids"]))
+        return Completion(tuple(choice["token_ids"]), choice["text"], self._reason(choice), seconds)
 
     async def chat(
         self, messages: Sequence[Message], seed: int, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0
     ) -> Completion:
         """The answer to a conversation, as text: its `token_ids` are empty."""
-        answer = await self._post(
+        answer, seconds = await self._post(
             "chat/completions",
             {
                 "messages": list(messages),
@@ -111,7 +114,7 @@ class OpenAIEngine(Engine):
             },
         )
         choice = answer["choices"][0]
-        return Completion((), choice["message"].get("content") or "", self._reason(choice))
+        return Completion((), choice["message"].get("content") or "", self._reason(choice), seconds)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -123,10 +126,12 @@ class OpenAIEngine(Engine):
             raise UserError(f"{self.url}: finished a request with {reason!r}, where stop or length was expected")
         return reason
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
+        """The answer, and this request's share of the time in which the endpoint had work from here."""
         async with self._slots:
-            with self.meter.request():
-                return await self._attempts(path, body)
+            with self.meter.request() as span:
+                answer = await self._attempts(path, body)
+        return answer, span.seconds
 
     async def _attempts(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(1, ATTEMPTS + 1):
@@ -174,6 +179,23 @@ class OpenAIEngine(Engine):
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
+
+
+def endpoint_engine(endpoint: Endpoint, context_length: int | None) -> OpenAIEngine:
+    """The engine that a recipe's `placement.sampling.endpoint` asks for.
+
+    Args:
+        context_length: tokens; None leaves it to the endpoint to refuse what does not fit.
+    """
+    return OpenAIEngine(
+        endpoint.base_url,
+        endpoint.model,
+        endpoint.api_key_env,
+        endpoint.concurrency,
+        context_length or UNKNOWN,
+        Budget(**endpoint.budget.model_dump()),
+        endpoint.timeout,
+    )
 
 
 def backoff(attempt: int) -> float:

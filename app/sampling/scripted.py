@@ -53,6 +53,7 @@ class ScriptedEngine(Engine):
         self.requests.append(request)
         with self.meter.request() as span:
             done = await self._queue(request, limit)
+            self.meter.wrote(len(done.token_ids))
         return replace(done, seconds=span.seconds)
 
     async def _queue(self, request: Request, limit: int) -> Completion:

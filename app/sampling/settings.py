@@ -48,6 +48,35 @@ class SamplingSettings(Settings):
         return self
 
 
+class EndpointBudget(Settings):
+    """What one session of a stage may spend on an endpoint; what it has spent is not remembered by the next.
+
+    Prices are those of the endpoint, in any currency, a million tokens.
+    """
+
+    tokens: int | None = Field(default=None, ge=1)  # read and written
+    cost: float | None = Field(default=None, gt=0)
+    input_price: float = Field(default=0, ge=0)
+    output_price: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _cost_has_prices(self) -> EndpointBudget:
+        if self.cost is not None and not self.input_price + self.output_price:
+            raise ValueError("cost: give input_price and output_price as well (per million tokens), or limit tokens")
+        return self
+
+
+class Endpoint(Settings):
+    """An OpenAI-compatible server of the base model's own weights; it must return token ids, as `vllm serve` does."""
+
+    base_url: str = Field(pattern=r"^https?://")
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
+    concurrency: int = Field(default=64, ge=1)
+    timeout: float = Field(default=600, gt=0)  # seconds, a request
+    budget: EndpointBudget = EndpointBudget()
+
+
 class EnginePlacement(ActorPlacement):
     """Engine actors: never part of a key."""
 
@@ -62,6 +91,13 @@ class EnginePlacement(ActorPlacement):
     enforce_eager: bool = True  # False compiles the model first: minutes that only a large or long job earns back
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    endpoint: Endpoint | None = None  # serves the base policy in place of own engines; trained policies need those
+
+    @model_validator(mode="after")
+    def _one_actor_asks_an_endpoint(self) -> EnginePlacement:
+        if self.endpoint and (self.actors, self.max_actors or 1) != (1, 1):
+            raise ValueError("endpoint: one actor asks it and keeps its budget; set actors to 1, raise concurrency")
+        return self
 
     @field_validator("gpus")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from itertools import chain
 
 from app.policy import Policy, base_policy, trained_policy
@@ -10,8 +11,10 @@ from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
+from app.sampling import utilisation
 from app.sampling.engine import Completion, Engine, all_or_none
 from app.sampling.longer import continue_cut, shorter_run
+from app.sampling.openai import endpoint_engine
 from app.sampling.programs import sample_n
 from app.sampling.settings import EnginePlacement
 from app.sampling.until import Search, sample_until
@@ -26,7 +29,10 @@ Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
 
 
 class EngineWorker:
-    """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`."""
+    """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`.
+
+    Raises UserError where the policy cannot be served as the placement asks.
+    """
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy
@@ -41,9 +47,11 @@ class EngineWorker:
         return Renderer(self.policy.path, self.recipe.rendering, self.revision, model.trust_remote_code)
 
     def start_engine(self) -> Engine:
-        """vLLM, in this actor."""
+        """vLLM, beside this actor; or, for the base policy, the endpoint that the placement names."""
         model, place = self.recipe.model, self.recipe.placement.sampling
-        return VllmEngine(self.policy.path, place, self.revision, model.trust_remote_code)
+        if place.endpoint and self.policy.fingerprint == base_policy(model).fingerprint:
+            return endpoint_engine(place.endpoint, place.max_model_len)
+        return VllmEngine(self.policy.path, place, self.revision, model.trust_remote_code, self.policy.adapter)
 
 
 class SamplingWorker(EngineWorker):
@@ -56,6 +64,7 @@ class SamplingWorker(EngineWorker):
         assert recipe.sampling
         self.settings, self.output, self.shorter = recipe.sampling, output, shorter
         self.problems = Problems(problems, "train")
+        self.engine_name = uuid.uuid4().hex  # of this start: actors share no name, and neither do sessions
 
     async def process(self, index: int) -> dict[str, float]:
         """Sample the shard's problems, write their traces in the order of the problems."""
@@ -65,6 +74,7 @@ class SamplingWorker(EngineWorker):
         pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(index, fitting))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
         counts["skipped_prompts"] = float(len(prompts) - len(fitting))
+        self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
         self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
         return counts
 

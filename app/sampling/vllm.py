@@ -1,48 +1,37 @@
-"""vLLM as an Engine. The only file that imports vllm, and only when an engine is built: the environment comes first."""
+"""vLLM as an Engine. The only file that imports vllm, and only in the engine's own process (app/sampling/steps.py)."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
+import json
+from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
-from app.sampling.engine import Completion, Engine, EngineDead, Request, check_fits
-from app.sampling.lastwords import LastWords
+from app.sampling.engine import Completion, Engine, Request, check_fits
 from app.sampling.meter import Meter
+from app.sampling.process import EngineProcess
 from app.sampling.settings import EnginePlacement
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
-    from vllm.sampling_params import SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.lora.request import LoRARequest
+    from vllm.v1.engine.llm_engine import LLMEngine
 
 GIB = 2**30
-
-
-def cpu_environment(placement: EnginePlacement) -> dict[str, str]:
-    """Variables vLLM's CPU build reads at import, as measured on two shared cores.
-
-    No separate worker process: the engine starts in half the time. No thread binding: bound to one core beside its
-    own parent, that same process was seven times slower. OpenMP threads spin at barriers, so more of them than idle
-    cores cost a factor of ten.
-    """
-    return {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(placement.threads),
-    }
+ADAPTERS = 4  # that may be in one batch; others wait for their turn
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# This process is the engine's own already: it needs none beside it.
+ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
 
 class VllmEngine(Engine):
-    """vLLM's AsyncLLM: continuous batching over all requests awaited at once, prefix caching on.
+    """vLLM in a process of its own: continuous batching over all requests awaited at once, prefix caching on.
 
     Args:
         model: a model folder or hub name.
         placement: devices and memory.
         revision, trust_remote_code: as in the recipe's `model`.
+        adapter: folder of a LoRA adapter on this model, which answers all requests; see also `serving`.
 
     Raises:
         UserError: the model cannot be served as asked (context, type).
@@ -54,110 +43,182 @@ class VllmEngine(Engine):
         placement: EnginePlacement,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        adapter: str | None = None,
     ) -> None:
-        os.environ.update({} if placement.gpus else cpu_environment(placement))
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from transformers import AutoTokenizer
 
-        arguments: dict[str, Any] = {
+        given = engine_arguments(placement, adapter) | {
             "model": model,
             "revision": revision,
             "tokenizer_revision": revision,
             "trust_remote_code": trust_remote_code,
-            "dtype": placement.dtype,
-            "enforce_eager": placement.enforce_eager,
-            "max_num_seqs": placement.max_num_seqs,
-            "max_model_len": placement.max_model_len,
-            "enable_prefix_caching": True,
-            "worker_extension_cls": "app.sampling.reload.WeightLoader",
-            "disable_log_stats": True,
-            "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
         }
-        if placement.gpus:
-            arguments["gpu_memory_utilization"] = placement.gpu_memory
-            arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
-        else:
-            arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
-            # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
-            arguments["enable_chunked_prefill"] = False
-        words = LastWords()
+        environment = ENVIRONMENT | ({} if placement.gpus else cpu_environment(placement))
         try:
-            with words:
-                self.llm: AsyncLLM = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-        except ValueError as error:  # pydantic's validation errors among them
+            self.process = EngineProcess("app.sampling.vllm:LlmSteps", given, environment, placement.stall_seconds)
+        except UserError as error:
             raise UserError(f"{model}: vLLM cannot serve it as placement.sampling asks: {error}") from error
-        except RuntimeError as error:  # the engine's process ended; why, only its standard error tells
-            raise RuntimeError(f"{model}: vLLM's engine does not start: {words.error() or error}") from error
-        self.context_length = self.llm.model_config.max_model_len
+        except RuntimeError as error:
+            raise RuntimeError(f"{model}: vLLM's engine does not start: {error}") from error
+        self.adapter = adapter
+        self.context_length = self.process.facts["context_length"]
         self.meter = Meter()
-        self._stall, self._watching, self._last_finish = placement.stall_seconds, False, 0.0
-        self._tokenizer = self.llm.get_tokenizer()
-
-    def parameters(self, request: Request) -> SamplingParams:
-        """A request in vLLM's words. Raises PromptTooLong."""
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        return SamplingParams(
-            temperature=request.temperature,
-            top_p=request.top_p,
-            seed=request.seed,
-            max_tokens=check_fits(request, self.context_length),
-            stop=list(request.stop),
-            detokenize=bool(request.stop),
-            output_kind=RequestOutputKind.FINAL_ONLY,
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=trust_remote_code
         )
+
+    def serving(self, adapter: str | None) -> VllmEngine:
+        """The same engine, answering with another adapter, or with none; both may be used at once.
+
+        Only for an engine that was built with an adapter, of at least this one's rank.
+        """
+        other = copy(self)
+        other.adapter = adapter
+        return other
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """A request as arguments of vLLM's SamplingParams. Raises PromptTooLong."""
+        return {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": request.seed,
+            "max_tokens": check_fits(request, self.context_length),
+            "stop": list(request.stop),
+            "detokenize": bool(request.stop),
+        }
 
     async def generate(self, request: Request) -> Completion:
         """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        parameters, final = self.parameters(request), None
-        self._watch()
+        parameters, prompt = self.parameters(request), list(request.prompt_token_ids)
         with self.meter.request() as span:
-            try:
-                prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
-                async for output in self.llm.generate(prompt, parameters, request.id):
-                    final = output
-            except EngineDeadError as error:
-                raise EngineDead(f"vLLM's engine process ended: {error}") from error
-        self._last_finish = time.monotonic()
-        if final is None or len(final.outputs) != 1:
-            raise RuntimeError(f"request {request.id}: vLLM ended it without an output")
-        [output] = final.outputs
-        if output.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"request {request.id}: vLLM finished it with {output.finish_reason!r}")
-        text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
-        return Completion(tuple(output.token_ids), text, output.finish_reason, span.seconds)
-
-    def _watch(self) -> None:
-        """While there is work, look now and then whether any request finishes; a hanging engine is made a dead one."""
-        if not self._watching:
-            self._watching, self._last_finish = True, time.monotonic()
-            asyncio.get_running_loop().call_later(self._stall / 4, self._look)
-
-    def _look(self) -> None:
-        if self.meter.active == 0:
-            self._watching = False
-        elif time.monotonic() - self._last_finish < self._stall:
-            asyncio.get_running_loop().call_later(self._stall / 4, self._look)
-        else:
-            for process in self.processes():
-                process.kill()
-
-    def processes(self) -> list[BaseProcess]:
-        """The engine's own processes, children of this one."""
-        return list(self.llm.engine_core.resources.engine_manager.processes)
+            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter)
+            self.meter.wrote(len(tokens))
+        if reason not in ("stop", "length"):
+            raise RuntimeError(f"request {request.id}: vLLM finished it with {reason!r}")
+        if not request.stop:
+            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return Completion(tuple(tokens), text, reason, span.seconds)
 
     async def load_weights(self, path: str) -> None:
         """Serve another checkpoint of the same architecture from now on. No request may be under way."""
         if self.meter.active:
             raise RuntimeError(f"load_weights({path}) while {self.meter.active} requests are under way")
-        await self.llm.collective_rpc("load_checkpoint", args=(path,))
-        await self.llm.reset_prefix_cache()
+        await self.process.call("load_weights", path)
+
+    async def unfinished(self) -> int:
+        """Requests that the engine itself still holds."""
+        return await self.process.call("unfinished")
+
+    async def aborted_tokens(self) -> int:
+        """Tokens written so far for requests that were aborted."""
+        return await self.process.call("count_aborted_tokens")
 
     async def close(self) -> None:
         """End the engine's process and wait for it."""
-        self.llm.shutdown(timeout=1)
-        del self.llm  # its __del__ would shut down again, at interpreter exit, when half of it is gone
+        self.process.close()
+
+
+class LlmSteps:
+    """vLLM's LLMEngine as a Stepper. Lives in the engine's process."""
+
+    def __init__(self, **arguments: Any) -> None:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.utils.system_utils import set_process_title
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        set_process_title("EngineCore")
+        try:
+            config = EngineArgs(**arguments).create_engine_config()
+        except ValueError as error:  # pydantic's validation errors among them
+            raise UserError(str(error)) from error
+        self.llm: LLMEngine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
+        self._parameters, self._final, self._lora = SamplingParams, RequestOutputKind.FINAL_ONLY, LoRARequest
+        self._adapters: dict[str, LoRARequest] = {}
+        self._aborted_tokens = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"context_length": self.llm.model_config.max_model_len}
+
+    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None) -> None:
+        if adapter and adapter not in self._adapters:
+            self._adapters[adapter] = self._lora(adapter, len(self._adapters) + 1, adapter)
+        asked = self._parameters(**parameters, output_kind=self._final)
+        lora = self._adapters[adapter] if adapter else None
+        self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora)
+
+    def abort(self, name: str) -> None:
+        outputs = self.llm.output_processor
+        for own_name in outputs.external_req_ids.get(name, []):
+            written = outputs.request_states[own_name].detokenizer
+            self._aborted_tokens += written.num_output_tokens() if written else 0
+        self.llm.abort_request([name])
+
+    def busy(self) -> bool:
+        return self.llm.has_unfinished_requests()
+
+    def step(self) -> list[tuple[str, Any]]:
+        finished = []
+        for request in self.llm.step():  # only finished ones, each with one output
+            [output] = request.outputs
+            finished.append((request.request_id, (output.token_ids, output.text, output.finish_reason)))
+        return finished
+
+    def load_weights(self, path: str) -> None:
+        self.llm.collective_rpc("load_checkpoint", args=(path,))
+        self.llm.reset_prefix_cache()
+
+    def unfinished(self) -> int:
+        return self.llm.get_num_unfinished_requests()
+
+    def count_aborted_tokens(self) -> int:
+        return self._aborted_tokens
+
+
+def cpu_environment(placement: EnginePlacement) -> dict[str, str]:
+    """Variables that vLLM's CPU build reads at import, as measured on two shared cores.
+
+    No further process beside the engine's own. No thread binding: bound to one core beside others, it was seven times
+    slower. OpenMP threads spin at barriers, so more of them than idle cores cost a factor of ten.
+    """
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(placement.threads),
+    }
+
+
+def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> dict[str, Any]:
+    """What the placement and an adapter ask for, in vLLM's words."""
+    arguments: dict[str, Any] = {
+        "dtype": placement.dtype,
+        "enforce_eager": placement.enforce_eager,
+        "max_num_seqs": placement.max_num_seqs,
+        "max_model_len": placement.max_model_len,
+        "enable_prefix_caching": True,
+        "worker_extension_cls": "app.sampling.reload.WeightLoader",
+        "disable_log_stats": True,
+        "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
+    }
+    if placement.gpus:
+        arguments["gpu_memory_utilization"] = placement.gpu_memory
+        arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
+    else:
+        arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
+        # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
+    if adapter:
+        arguments |= {"enable_lora": True, "max_loras": ADAPTERS, "max_lora_rank": lora_rank(adapter)}
+    return arguments
+
+
+def lora_rank(adapter: str) -> int:
+    """The least rank that vLLM offers and that this adapter fits into. Raises UserError where it fits none."""
+    rank = json.loads(Path(adapter, "adapter_config.json").read_text())["r"]
+    fitting = [offered for offered in LORA_RANKS if offered >= rank]
+    if not fitting:
+        raise UserError(
+            f"{adapter}: a LoRA adapter of rank {rank}; vLLM serves up to {LORA_RANKS[-1]}: merge it instead"
+        )
+    return fitting[0]

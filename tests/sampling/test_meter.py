@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sampling.meter import Meter
+from app.sampling.meter import WINDOW, Meter
 
 
 class Clock:
@@ -69,3 +69,48 @@ def test_charges_add_up_to_the_busy_time(events: list[tuple[bool, float]]) -> No
     assert sum(span.seconds for span in spans) == pytest.approx(meter.busy)
     assert meter.busy <= clock.time + 1e-9
     assert meter.active == 0
+
+
+def test_windows_hold_what_happened_in_them() -> None:
+    clock = Clock()
+    meter = Meter(clock, epoch=1000 * WINDOW + 4)  # 4 s into a window
+    with meter.request():
+        clock.time = 2.0
+        with meter.request():
+            clock.time = 9.0  # 3 s into the next window
+    meter.wrote(11)
+    clock.time = 3 * WINDOW  # idle
+    [(first, one), (second, two)] = meter.take_windows()
+    assert (first, second) == (1000 * WINDOW, 1001 * WINDOW)
+    assert (one.busy, one.requests, one.tokens) == (6, 2 + 2 * 4, 0)
+    assert (two.busy, two.requests, two.tokens) == (3, 2 * 3, 11)
+    assert meter.take_windows() == []
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0.0, 40.0)), max_size=30),
+    st.floats(0, 2e9),
+)
+def test_windows_add_up_to_the_busy_time_however_they_are_taken(
+    events: list[tuple[bool, bool, float]], epoch: float
+) -> None:
+    clock = Clock()
+    meter = Meter(clock, epoch)
+    stacks, taken, expected = [], [], 0.0
+    for arrives, take, pause in events:
+        clock.time += pause
+        expected += len(stacks) * pause
+        if arrives or not stacks:
+            stacks.append(stack := ExitStack())
+            stack.enter_context(meter.request())
+        else:
+            stacks.pop(0).close()
+        if take:
+            taken += meter.take_windows()
+    expected_busy = meter.busy
+    taken += meter.take_windows()
+    assert sum(window.busy for _, window in taken) == pytest.approx(expected_busy, abs=1e-3)
+    assert sum(window.requests for _, window in taken) == pytest.approx(expected, abs=1e-3)
+    assert all(begin % WINDOW == 0 for begin, _ in taken)
+    assert all(window.busy <= WINDOW + 1e-3 for _, window in taken)
+    assert all(begin <= epoch + clock.time for begin, _ in taken)

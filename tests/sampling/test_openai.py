@@ -14,7 +14,8 @@ import pytest
 from app.errors import UserError
 from app.sampling import openai
 from app.sampling.engine import PromptTooLong, Request
-from app.sampling.openai import Budget, OpenAIEngine, retry_after
+from app.sampling.openai import Budget, OpenAIEngine, endpoint_engine, retry_after
+from app.sampling.settings import Endpoint, EnginePlacement
 
 REQUEST = Request("r", (1, 2, 3), seed=7, max_tokens=5, temperature=0.5, stop=("\n",))
 ANSWER = {
@@ -206,3 +207,41 @@ def test_the_cost_budget_counts_both_prices() -> None:
     assert budget.spent == pytest.approx(1.0)
     with pytest.raises(UserError, match="budget of 1 in money is spent"):
         budget.check()
+
+
+def test_a_recipes_endpoint_becomes_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "k-123")
+    endpoint = Endpoint(
+        base_url="http://server/v1",
+        model="m",
+        api_key_env="MY_KEY",
+        budget={"tokens": 9, "cost": 2.5, "output_price": 3},  # type: ignore[arg-type]
+    )
+    found = endpoint_engine(endpoint, 512)
+    assert (found.url, found.model, found.context_length) == ("http://server/v1", "m", 512)
+    assert found.budget == Budget(tokens=9, cost=2.5, output_price=3)
+    assert "k-123" not in endpoint.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ({"actors": 2}, "one actor asks it"),
+        ({"max_actors": 3}, "one actor asks it"),
+        ({"endpoint": {"base_url": "server", "model": "m"}}, "pattern"),
+        ({"endpoint": {"base_url": "http://s", "model": "m", "budget": {"cost": 1}}}, "give input_price"),
+    ],
+)
+def test_an_endpoint_that_cannot_work_is_refused_before_the_run(place: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        EnginePlacement.model_validate({"endpoint": {"base_url": "http://s/v1", "model": "m"}} | place)
+
+
+def test_charges_of_requests_add_up_to_the_time_with_work() -> None:
+    client = engine(lambda _: httpx.Response(200, json=ANSWER), concurrency=2)
+
+    async def many() -> float:
+        return sum(done.seconds for done in await client.generate_n([REQUEST] * 5))
+
+    assert asyncio.run(many()) == pytest.approx(client.meter.busy)
+    assert sum(window.tokens for _, window in client.meter.take_windows()) == 10

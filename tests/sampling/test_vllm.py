@@ -97,12 +97,12 @@ def test_cancelling_aborts_in_the_engine(engine: Any, run: Run, renderer: Render
 
     async def cancel() -> int:
         task = asyncio.create_task(engine.generate_n([request(prompt, seed, max_tokens=200) for seed in range(8)]))
-        while not engine.llm.get_num_unfinished_requests():
+        while not await engine.unfinished():
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return engine.llm.get_num_unfinished_requests()
+        return await engine.unfinished()
 
     assert run(cancel()) == 0
     assert engine.meter.active == 0
@@ -132,18 +132,17 @@ def test_other_weights_replace_these_and_back(engine: Any, run: Run, renderer: R
 
 def test_a_hanging_engine_is_killed_and_dead(engine: Any, run: Run, renderer: Renderer) -> None:
     prompt = renderer.prompt_ids(STATEMENT)
-    [process] = engine.processes()
-    engine._stall, engine._watching = 1.0, False  # watch anew: the earlier watch looks only every few minutes
+    process = engine.process.process
+    engine.process._stall, engine.process._watching = 1.0, False  # watch anew: the earlier watch looks in minutes
 
     async def hang() -> None:
         task = asyncio.create_task(engine.generate_n([request(prompt, seed, max_tokens=200) for seed in range(64)]))
         await asyncio.sleep(0.01)
         os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(EngineDead):
+        with pytest.raises(EngineDead, match="finished nothing for 1 seconds"):
             await task
         with pytest.raises(EngineDead):
             await engine.generate(request(prompt))
 
     run(hang())
-    process.join(timeout=20)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.wait(timeout=20) == -signal.SIGKILL

@@ -1,0 +1,148 @@
+"""An engine in a process of its own, seen from the event loop that asks it. The other end is app/sampling/steps.py.
+
+Why a process: the engine's loop is half Python, so verdicts, texts and files made in the same interpreter would slow it
+down. Only whole results cross, so a token costs no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from itertools import count
+from multiprocessing.connection import Connection
+from typing import Any
+
+from app.errors import UserError
+from app.sampling.engine import EngineDead
+from app.sampling.lastwords import LastWords
+
+
+class EngineProcess:
+    """Starts `target` (MODULE:FUNCTION) with `arguments` (plain JSON values) and waits until it is ready.
+
+    Args:
+        stall: seconds; a process that is asked for something and answers nothing for so long is killed.
+
+    Attributes:
+        facts: what the engine says of itself.
+
+    Raises:
+        UserError: it cannot serve what it is asked to.
+        RuntimeError: it did not start; says why.
+    """
+
+    def __init__(self, target: str, arguments: dict[str, Any], environment: dict[str, str], stall: float) -> None:
+        ours, theirs = socket.socketpair()
+        variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-m", "app.sampling.steps", target, json.dumps(arguments), str(theirs.fileno())]
+        self._connection = Connection(ours.detach())
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._names = count()  # an id may be asked for twice at once; the engine must tell them apart
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dead = ""  # why nothing can be asked any more
+        self._stall, self._watching, self._last_answer = stall, False, 0.0
+        words = LastWords()
+        with words:
+            self.process = subprocess.Popen(command, env=variables, pass_fds=[theirs.fileno()])
+            theirs.close()
+            try:
+                kind, said = self._connection.recv()
+            except EOFError:
+                kind, said = "fault", ""
+        if kind != "ready":
+            code = self.process.wait()
+            said = said or words.error() or f"its process ended with {code}"
+            raise UserError(said) if kind == "user" else RuntimeError(said)
+        self.facts: dict[str, Any] = said
+
+    async def generate(self, prompt: list[int], parameters: dict[str, Any], adapter: str | None = None) -> Any:
+        """The engine's result for one request. Cancelling the awaiting task aborts it there.
+
+        Raises EngineDead, and ValueError where the engine refuses this request alone.
+        """
+        name = str(next(self._names))
+        try:
+            return await self._ask(name, "add", prompt, parameters, adapter)
+        except asyncio.CancelledError:
+            if not self._dead:
+                self._send("abort", name)
+            raise
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """A method of the stepper by name, between two steps. RuntimeError with its traceback where it raises."""
+        return await self._ask(str(next(self._names)), "call", method, *arguments)
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self._end("it was closed")
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    async def _ask(self, name: str, kind: str, *rest: Any) -> Any:
+        if self._connection.closed:
+            raise EngineDead(self._dead)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._watching = loop, False
+            loop.add_reader(self._connection.fileno(), self._read)
+        self._waiting[name] = loop.create_future()
+        if not self._watching:
+            self._watching, self._last_answer = True, time.monotonic()
+            loop.call_later(self._stall / 4, self._look)
+        try:
+            self._send(kind, name, *rest)
+            return await self._waiting[name]
+        finally:
+            del self._waiting[name]
+
+    def _send(self, kind: str, name: str, *rest: Any) -> None:
+        try:
+            self._connection.send((kind, name, *rest))
+        except OSError:  # the process is gone: the reader finds out why
+            self._read()
+
+    def _read(self) -> None:
+        """Hand out what has arrived; on the event loop."""
+        try:
+            answers = self._connection.recv()
+        except (EOFError, OSError):
+            self._end(self._dead or f"its process ended with {self.process.wait()}")
+            return
+        self._last_answer = time.monotonic()
+        for kind, name, what in answers:
+            if kind == "dead":
+                self._dead = what
+            future = self._waiting.get(name)
+            if future is None or future.done():
+                continue
+            if kind in ("done", "returned"):
+                future.set_result(what)
+            else:
+                future.set_exception(ValueError(what) if kind == "refused" else RuntimeError(what))
+
+    def _look(self) -> None:
+        """While there is work, see now and then whether any of it gets done; a hanging engine is made a dead one."""
+        if not self._waiting:
+            self._watching = False
+        elif time.monotonic() - self._last_answer < self._stall:
+            asyncio.get_running_loop().call_later(self._stall / 4, self._look)
+        else:
+            self._dead = f"it finished nothing for {self._stall:g} seconds and was killed"
+            self.process.kill()
+
+    def _end(self, reason: str) -> None:
+        self._dead = reason
+        if self._loop and not self._loop.is_closed() and not self._connection.closed:
+            self._loop.remove_reader(self._connection.fileno())
+        self._connection.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(EngineDead(f"the engine is gone: {reason}"))
