@@ -1,22 +1,25 @@
-"""The sampling stage against raw vLLM and ray.data.llm: the same requests, the same settings, one after the other.
+"""The sampling stage against raw vLLM and ray.data.llm: the same requests, the same settings, in turn.
 
     python -m benchmarks.sampling [--quick] [--json FILE]
 
 Every rate is tokens written over the time from the first request to the last trace on disk (for a peer: to its last
-output), engine start left out. Lengths are forced: fixed, or lognormal as those of solutions are. ray.data.llm keeps
-one output a row, so its rows are copied once a sample.
+output), engine start left out. In each round every contender is measured once, in an order that turns from round to
+round; a ratio is that of one round, and the median of the rounds is published. Lengths are forced: fixed, or lognormal
+as those of solutions are. ray.data.llm keeps one output a row, so its rows are copied once a sample.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
 import random
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import ray
@@ -26,17 +29,15 @@ from app.policy import WORLD_MODEL, base_policy
 from app.problems.select import problems_of
 from app.progress import Progress
 from app.recipe import Recipe
-from app.records import Problem, Verdict
+from app.records import Problem
 from app.rendering import Renderer
 from app.sampling import stage as sampling
-from app.sampling.engine import Completion, Engine, Request
-from app.sampling.programs import sample_n, sample_request
-from app.sampling.scripted import ScriptedEngine
-from app.sampling.settings import SamplingSettings, Until
-from app.sampling.until import Search, sample_until
+from app.sampling.engine import Engine, Request
+from app.sampling.programs import sample_request
 from app.sampling.vllm import VllmEngine, cpu_environment
 from app.stage import Stage, StageContext
 from app.store import Output
+from benchmarks import quotas
 from benchmarks.table import Row, arguments, publish, row
 
 SAMPLES = 16
@@ -55,10 +56,9 @@ class ForcedEngine(VllmEngine):
 
     kind = "fixed"
 
-    def parameters(self, request: Request) -> Any:
-        found = super().parameters(request)
-        found.max_tokens, found.ignore_eos = length(self.kind, request.seed), True
-        return found
+    def parameters(self, request: Request) -> dict[str, Any]:
+        forced = {"max_tokens": length(self.kind, request.seed), "ignore_eos": True}
+        return super().parameters(request) | forced
 
 
 class TimedWorker(sampling.SamplingWorker):
@@ -83,7 +83,7 @@ def recipe_of(kind: str) -> Recipe:
             "name": kind,
             "problems": {"train": 1, "validation": 1, "test": 1},
             "sampling": {"policy": "base", "samples": SAMPLES, "max_tokens": 160, "problems_per_shard": 8},
-            "placement": {"sampling": {"kv_cache_gib": 0.5, "concurrent_shards": 4}},
+            "placement": {"sampling": {"kv_cache_gib": 0.5}},
         }
     )
 
@@ -116,8 +116,8 @@ def requests_of(kind: str, source: Output) -> list[tuple[Request, int]]:
 class RawEngine:
     """vLLM's own offline class in an actor, with our engine's environment but for the processes it is spread over.
 
-    In one process it shares a core with its own tokenizer work; in several, its default, it pays for messages. Which is
-    faster depends on the machine: both are measured, the better is the peer.
+    In one process it shares a core with its own tokenizer work; in two, its default, it pays for messages. Which is
+    faster depends on the machine: both are measured alike, and the one with the better median is the peer.
     """
 
     def __init__(self, processes: str) -> None:
@@ -204,69 +204,63 @@ def ray_data_llm_rate(requests: list[tuple[Request, int]]) -> float:
     return sum(row["written"] for row in done) / (max(row["end"] for row in done) - begun)
 
 
-def tokens_to_quotas(problems: int) -> tuple[int, int]:
-    """Tokens written by sample_until and by plain sampling on problems of mixed difficulty, scripted.
-
-    32 samples at most, 4 correct and 2 incorrect wanted; success rates evenly from 0.05 to 0.95. Tokens of
-    aborted requests count as far as they were written.
-    """
-    settings = SamplingSettings(samples=32, max_tokens=512, until=Until(correct=4, incorrect=2))
-    rates = [0.05 + 0.9 * n / (problems - 1) for n in range(problems)]
-
-    def script(request: Request) -> Completion:
-        rng = random.Random(request.seed)
-        right = rng.random() < rates[request.prompt_token_ids[0]]
-        tokens = tuple(rng.randrange(9) for _ in range(length("lognormal", request.seed)))
-        return Completion(tokens, "1" if right else "0", "stop")
-
-    async def judge(problem: Problem, trace: Any) -> Verdict:
-        return Verdict(trace.id, "correct" if trace.text == "1" else "incorrect", trace.text, "scripted", "none", 0.0)
-
-    def asked() -> list[Problem]:
-        return [Problem(f"p{n}", "", "1", "train", "scripted") for n in range(problems)]
-
-    async def until() -> int:
-        engine = ScriptedEngine(script, latency=lambda r: length("lognormal", r.seed) / 5000, slots=256)
-        found = [Search(engine, p, [n], settings, 0, "pol", judge) for n, p in enumerate(asked())]
-        await sample_until(found, 32, 32)
-        return engine.tokens
-
-    async def plain() -> int:
-        engine = ScriptedEngine(script)
-        for n, problem in enumerate(asked()):
-            await sample_n(engine, problem, [n], settings, 0, "pol")
-        return engine.tokens
-
-    return asyncio.run(until()), asyncio.run(plain())
-
-
 def measure(problems: int, rounds: int, folder: str) -> list[Row]:
-    """The best rate of each, of `rounds` in turn: what else runs on the machine can only slow one down."""
+    """Each contender once a round; rows hold the median of the rounds' ratios."""
     from app.problems.world import World, make_problems
 
     source = Output(folder, "problems", "k")
     source.write_shard(0, Problem.table(make_problems(0, problems, "train", World())))
-    raws = [ray.remote(RawEngine).options(num_cpus=0).remote(processes) for processes in ("0", "1")]
+    raws = {
+        name: ray.remote(RawEngine).options(num_cpus=0).remote(processes)
+        for name, processes in (("raw-vllm, one process", "0"), ("raw-vllm, two processes", "1"))
+    }
     rows = []
     for kind in LENGTHS:
         requests = requests_of(kind, source)
-        for raw in raws:
+        for raw in raws.values():
             ray.get(raw.rate.remote(requests[: len(requests) // 8]))  # warm
-        rates: dict[str, list[float]] = {"raw-vllm": [], "ray.data.llm": [], "stage": []}
-        for number in range(rounds):
-            rates["raw-vllm"] += [ray.get(raw.rate.remote(requests)) for raw in raws]
-            rates["stage"].append(stage_rate(kind, source, f"{folder}/{number}"))
-            rates["raw-vllm"] += [ray.get(raw.rate.remote(requests)) for raw in raws]
-            if kind == "fixed":
-                rates["ray.data.llm"].append(ray_data_llm_rate(requests))
+
+        def stage(number: int, kind: str = kind) -> float:
+            return stage_rate(kind, source, f"{folder}/{number}")
+
+        contenders: dict[str, Callable[[int], float]] = {"stage": stage}
+        for name, raw in raws.items():
+            contenders[name] = lambda _, raw=raw, asked=requests: ray.get(raw.rate.remote(asked))  # type: ignore[misc]
+        if kind == "fixed":
+            contenders["ray.data.llm"] = lambda _, asked=requests: ray_data_llm_rate(asked)  # type: ignore[misc]
+        rates = in_turn(contenders, rounds)
         for name, found in rates.items():
             print(f"{kind} lengths, {name}: {', '.join(f'{rate:,.0f}' for rate in found)} tokens/s", flush=True)
-        for peer in ("raw-vllm", "ray.data.llm"):
-            if rates[peer]:
-                rows.append(
-                    row(f"sampling stage, {kind} lengths", max(rates["stage"]), "tokens/s", peer, max(rates[peer]))
-                )
+        best = max(raws, key=lambda name: median(rates[name]))
+        for peer in (best, "ray.data.llm"):
+            if peer in rates:
+                rows.append(compared(f"sampling stage, {kind} lengths", rates["stage"], peer, rates[peer]))
     return rows
+
+
+def in_turn(contenders: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
+    """Rates of each contender, one a round; each round begins with the next of them."""
+    names = list(contenders)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
+            rates[name].append(contenders[name](number))
+    return rates
+
+
+def compared(name: str, ours: list[float], peer: str, theirs: list[float]) -> Row:
+    """Median rates, and the median of the rounds' ratios with its range."""
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    span = f"{len(ratios)} rounds, ratio {min(ratios):.2f} to {max(ratios):.2f}"
+    found = row(f"{name} ({span})", median(ours), "tokens/s", peer.partition(",")[0], median(theirs))
+    return replace(found, ratio=median(ratios))
+
+
+def quota_rows(what: str, until: quotas.Spent, plain: quotas.Spent) -> list[Row]:
+    """Tokens to the quotas, with how many problems met them either way."""
+    name = f"tokens to 4 correct and 2 incorrect, {what} (met by {until.met} problems, plain {plain.met})"
+    return [row(name, until.tokens, "tokens", "plain", plain.tokens, lower_is_better=True)]
 
 
 def main() -> None:
@@ -274,11 +268,11 @@ def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder, ray_session():
-        rows = measure(24, 1, folder) if options.quick else measure(128, 2, folder)
-    tokens, plain = tokens_to_quotas(60 if options.quick else 300)
-    rows.append(
-        row("tokens to 4 correct and 2 incorrect, scripted", tokens, "tokens", "plain", plain, lower_is_better=True)
+        rows = measure(24, 1, folder) if options.quick else measure(96, 5, folder)
+    rows += quota_rows(
+        "scripted", *quotas.scripted(60 if options.quick else 300, lambda seed: length("lognormal", seed))
     )
+    rows += quota_rows("world policy, vLLM", *quotas.world(24 if options.quick else 96))
     publish(rows, options.json)
 
 
