@@ -64,6 +64,9 @@ def test_a_stage_trains_and_exports(ray_local: str, make_context: MakeContext, c
         "grad_norm",
         "tokens",
         "seconds",
+        "useful_tokens_per_second",
+        "gain_chosen",
+        "length_rejected",
         "margin",
         "accuracy",
         "logp_chosen",
@@ -218,6 +221,9 @@ def test_a_killed_worker_comes_back_to_the_same_result(
     launch.run(cut)
     thread.join()
     assert killed
+    counts = cut.output.counts()
+    assert counts["restarts"] == 1 and counts["redone_steps"] > 0 and counts["lost_seconds"] > 0
+    assert "restarts" not in whole.output.counts()
     assert cut.output.read()["step"].to_pylist() == list(range(1, 121))
     assert cut.output.read()["loss"].to_pylist() == pytest.approx(whole.output.read()["loss"].to_pylist(), abs=1e-6)
     assert close(weights(cut), weights(whole), 1e-6)

@@ -292,6 +292,22 @@ def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: 
     assert calls == ["computed"]
 
 
+def test_useful_tokens_and_mfu(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Useful tokens are the data's own; MFU is there only where the peak is known, and follows from its parts."""
+    plain = make_trainer("dpo", root=tmp_path / "a").step(0)
+    assert "mfu" not in plain
+    trainer = make_trainer("dpo", root=tmp_path / "b", placement={"peak_tflops": 0.001})
+    examples, row = trainer.order.step(0), trainer.step(0)
+    rows = {pair.id: pair for pair in rows_of("dpo", 24)}
+    pairs = [rows[trainer.corpus.ids[i]] for i in examples]
+    tokens = sum(len(p.prompt_token_ids) + len(p.chosen_token_ids) + len(p.rejected_token_ids) for p in pairs)
+    assert row["useful_tokens"] == plain["useful_tokens"] == tokens
+    assert row["useful_tokens_per_second"] == pytest.approx(tokens / row["seconds"])
+    assert row["mfu"] == pytest.approx(trainer.cost.flops(tokens, tokens / 16) / (row["seconds"] * 1e9))
+    assert row["length_chosen"] == pytest.approx(np.mean([len(p.chosen_token_ids) for p in pairs]))
+    assert row["gain_chosen"] == pytest.approx(0, abs=1e-4)
+
+
 def test_exported_weights_load_and_are_those_of_the_engine(make_trainer: MakeTrainer) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
