@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import UserError
+from app.progress import Progress
 from app.stage import StageContext
 from app.training import checkpoint, launch
 from app.training.boards import Boards
+from app.training.candidates import Candidates, choose
 from app.training.launch import make_job
 from app.training.loop import Trainer
 from app.training.metrics import read
@@ -20,6 +27,7 @@ from tests.training.test_loop import Killed, close, kill_at, weights
 
 MakeContext = Callable[..., StageContext]
 MakeTrainer = Callable[..., Trainer]
+NO_BOARDS = SimpleNamespace(add=lambda *_: None)
 SCRIPTED = "tests.training.evaluators"
 HOW: dict[str, Any] = {"steps": 20, "evaluate_every": 2, "patience": 2, "evaluator": SCRIPTED}
 
@@ -115,6 +123,55 @@ def test_an_idle_evaluator_gives_its_room_back(make_context: MakeContext, monkey
     offer(trials, 4)
     trials.finish()
     assert fake.asked == [2, 4]
+
+
+ACTIONS = st.lists(st.sampled_from(["train", "train", "evaluate", "kill worker", "kill driver"]), max_size=60)
+
+
+@given(st.lists(st.integers(0, 4), min_size=10, max_size=10), ACTIONS, st.integers(1, 3))
+def test_the_same_model_wins_whatever_is_fast_slow_or_killed(
+    accuracies: list[int], actions: list[str], patience: int
+) -> None:
+    """A worker that offers every second step of 20, checkpoints every fifth and goes back there when killed; a driver
+    that evaluates, and forgets what it had asked when killed. Then both run to their end.
+    """
+    by_step = {2 * (i + 1): value / 4 for i, value in enumerate(accuracies)}
+    wanted = choose([{"step": step, "accuracy": value} for step, value in by_step.items()], patience)
+    with tempfile.TemporaryDirectory() as folder:
+        candidates, evaluated = Candidates(Path(folder), patience), []
+        job = SimpleNamespace(method="sft", candidates=candidates, output=SimpleNamespace(key="k"))
+
+        def driver() -> Trials:
+            quiet = Progress("sft", out=io.StringIO())
+            evaluated.append(Fake(by_step, slow=1))
+            return Trials(job, quiet, 20, lambda: evaluated[-1], NO_BOARDS)  # type: ignore[arg-type]
+
+        done, trials = 0, driver()
+
+        def act(action: str) -> None:
+            nonlocal done, trials
+            if action == "train" and done < 20 and not candidates.stop.exists():
+                done += 1
+                if done % 2 == 0 and candidates.wanted(done):
+                    candidates.path(done).mkdir(parents=True)
+            elif action == "evaluate":
+                trials.look()
+            elif action == "kill worker":
+                done -= done % 5
+            elif action == "kill driver":
+                done, trials = done - done % 5, driver()
+
+        for action in actions:
+            act(action)
+        while done < 20 and not candidates.stop.exists():
+            act("train")
+        trials.finish()
+        (best, over), (want, want_over) = candidates.chosen(), wanted
+        assert best is not None and want is not None
+        assert (best["step"], best["accuracy"], over) == (want["step"], want["accuracy"], want_over)
+        assert candidates.path(best["step"]).is_dir()
+        asked = [step for fake in evaluated for step in fake.asked]
+        assert len(asked) - len(set(asked)) <= actions.count("kill driver")
 
 
 # -- the worker's side ------------------------------------------------------------------------------------------------
