@@ -78,7 +78,7 @@ def _amounts(cpus: float, gpus: float, labels: Mapping[str, str]) -> str:
 def nodes() -> list[Node]:
     """The living nodes."""
     return [
-        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node.get("labels", {}))
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0), node["Labels"])
         for node in ray.nodes()
         if node["Alive"]
     ]

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import ray
 
-from app import shardmap
+from app import capacity, shardmap
 from app.errors import UserError
 from app.progress import Progress
 from app.shardmap import Pool, map_shards
 from tests import shard_workers as workers
 
 
-def run(worker: type, folder: Path, shards: int = 6, concurrency: int = 2) -> Progress:
+def run(worker: type, folder: Path, shards: int = 6, concurrency: int = 2, actors: int = 1) -> Progress:
     progress = Progress("test", out=io.StringIO())
     progress.begin(shards)
-    map_shards(worker, (str(folder),), range(shards), Pool(1, 0.5, concurrency=concurrency), progress)
+    map_shards(worker, (str(folder),), range(shards), Pool(actors, 0.5, concurrency=concurrency), progress)
     return progress
 
 
@@ -72,10 +72,15 @@ def test_a_shard_that_always_kills_its_engine_ends_the_job(ray_local: str, tmp_p
     assert (tmp_path / "died").stat().st_size == shardmap.BEGINNINGS
 
 
-def test_a_start_that_fails_everywhere_ends_the_job_with_one_diagnosis(ray_local: str, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="no kernel image"):
-        run(workers.NeverStarts, tmp_path)
-    assert (tmp_path / "built").stat().st_size == shardmap.START_ATTEMPTS
+@pytest.mark.parametrize("actors", [1, 3])
+def test_a_start_that_fails_everywhere_ends_the_job_with_one_diagnosis(
+    ray_local: str, tmp_path: Path, actors: int
+) -> None:
+    with pytest.raises(RuntimeError, match="no kernel image") as caught:
+        run(workers.NeverStarts, tmp_path, actors=actors)
+    assert str(caught.value).count("no kernel image") == 1
+    built = (tmp_path / "built").stat().st_size
+    assert shardmap.START_ATTEMPTS <= built < shardmap.START_ATTEMPTS + actors
 
 
 def test_a_start_that_fails_once_is_tried_again(ray_local: str, tmp_path: Path) -> None:
@@ -120,6 +125,12 @@ def test_what_no_node_can_hold_ends_a_private_job_at_once(ray_local: str, tmp_pa
     with pytest.raises(UserError, match=r"the cluster has room for 0 of 1 x \(.* Add nodes, or change placement"):
         map_shards(workers.Worker, (str(tmp_path),), range(2), pool, Progress("test", out=io.StringIO()))
     assert not (tmp_path / "built").exists()
+
+
+def test_the_cluster_is_seen_as_it_is(ray_local: str) -> None:
+    (node,) = capacity.nodes()
+    assert (node.cpus, node.gpus) == (2, 0)
+    assert node.labels["ray.io/node-id"] == ray.get_runtime_context().get_node_id()
 
 
 def test_nothing_pending_starts_nothing(tmp_path: Path) -> None:
