@@ -24,7 +24,7 @@ REVISIONS = {
     "verification": 1,
     "credit": 2,
     "evaluation": 1,
-    "report": 2,
+    "report": 3,
 }
 
 

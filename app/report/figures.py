@@ -164,6 +164,26 @@ def spending(stages: Sequence[dict[str, Any]]) -> str:
         return svg(figure, "spending", "Tokens and wall time of every stage")
 
 
+def engines(points: Sequence[dict[str, Any]]) -> str:
+    """Sampling engines over time: the busy share of their time, requests at once, tokens a second."""
+    with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
+        figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
+        panels = figure.subplots(1, 3)
+        minutes = [point["seconds"] / 60 for point in points]
+        titles = {"busy": "share of time with work", "requests": "requests at once", "tokens_per_second": "tokens/s"}
+        for axes, (field, title) in zip(panels, titles.items(), strict=True):
+            axes.plot(minutes, [point[field] for point in points], color=PAINT["accent"], linewidth=1.5)
+            axes.set_title(title)
+            axes.set_xlabel("minutes")
+            axes.grid(axis="y")
+            axes.locator_params(nbins=4)
+            axes.set_ylim(bottom=0)
+        panels[0].set_ylim(0, 1.05)
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        panels[2].yaxis.set_major_formatter(lambda value, _: compact(value))
+        return svg(figure, "engines", "Sampling engines over time: share of time with work, requests, tokens a second")
+
+
 def curves(losses: dict[str, tuple[list[float], list[float]]]) -> str:
     """Training loss by step, a panel a method: SFT's likelihood loss and DPO's are not on one scale."""
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):

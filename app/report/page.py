@@ -65,6 +65,7 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         outcomes=Markup(figures.outcomes(results["yield"]["outcomes"])) if results["yield"] else None,
         yield_stages=[s for s in results["stages"] if s["stage"].partition("/")[0] in YIELDING],
         spending=Markup(figures.spending(results["stages"])),
+        engines=Markup(figures.engines(results["engines"])) if results["engines"] else None,
         curves=Markup(figures.curves(losses)) if losses else None,
         training_columns=[c for c in columns if any(m["training"] and c in m["training"] for m in methods.values())],
         cards=cards,

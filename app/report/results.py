@@ -11,6 +11,7 @@ from app.evaluation.metrics import paired
 from app.recipe import Recipe
 from app.records import OUTCOMES
 from app.report.costs import by_difficulty, costs, stage_cost
+from app.report.engines import engine_use
 from app.report.table import tokens_of
 from app.settings import Prices
 from app.store import Output
@@ -42,6 +43,7 @@ def results(recipe: Recipe, inputs: dict[str, Output]) -> dict[str, Any]:
             for method in answers
         },
         "yield": yielded,
+        "engines": engine_use(inputs["sampling"]) if "sampling" in inputs else [],
         "credit": _credit(inputs, manifests),
         "stages": stages,
         "cost": costs(recipe.prices, stages, yielded["outcomes"]["correct"] if yielded else 0),

@@ -25,6 +25,7 @@ from app.records import (
     seed_from,
     trace_id,
 )
+from app.sampling import utilisation
 from app.stage import Stage, StageContext
 from app.store import Output
 from app.verification import judge_batch
@@ -196,6 +197,8 @@ def write_run(
     for index, chunk in enumerate(chunked(sorted(train, key=lambda p: p.id), 16)):
         some = [answer(p, 0.55, s, "sft") for p in chunk for s in range(6)]
         said = judged(some, by_id)
+        windows = [{"engine": "e", "begin": 1e9 + 10 * index, "busy": 5.0 + index, "requests": 40.0, "tokens": 1000}]
+        sampling.write_shard(index, pa.Table.from_pylist(windows, schema=utilisation.SCHEMA), kind=utilisation.KIND)
         sampling.write_shard(index, Trace.table(some), token_counts(some, said))
         verification.write_shard(index, Verdict.table(said), {"verdicts": len(said)})
         traces, verdicts = traces + some, verdicts + said
