@@ -49,7 +49,7 @@ class Node:
         if not all(matches(value, self.labels.get(name)) for name, value in need.labels.items()):
             return 0
         fits = [need.count]
-        fits += [int(has / wants) for has, wants in ((self.cpus, need.cpus), (self.gpus, need.gpus)) if wants]
+        fits += [int(has / wants + 1e-9) for has, wants in ((self.cpus, need.cpus), (self.gpus, need.gpus)) if wants]
         return min(fits)
 
 
