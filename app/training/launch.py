@@ -71,7 +71,10 @@ def train(context: StageContext, job: Job, steps: int) -> None:
             return  # a stopped run had come to the end
         fit(job, Follower(job, context.progress, done, steps, boards), trials)
         if trials and not job.failure.exists():
-            trials.finish()
+            place = context.recipe.placement.sampling
+            need = Need(1, place.cpus, place.gpus, place.labels)
+            with watched(need, "placement.sampling", context.progress.say):
+                trials.finish()
     finally:
         boards.close()
         if trials:
@@ -197,7 +200,8 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
                 if trials:
                     trials.look()
         except BaseException:
-            job.candidates.stop.touch()  # where workers look for it, they end; Ray ends the others with the job
+            if trials:
+                job.candidates.stop.touch()  # the workers end at their next step
             raise
     follower.look()
     shutil.rmtree(storage, ignore_errors=True)
