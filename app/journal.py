@@ -18,7 +18,7 @@ from app.errors import UserError
 from app.plan import Step
 from app.progress import Progress
 from app.recipe import Recipe
-from app.sessions import Session, totals
+from app.sessions import Session, read, totals
 from app.store import Output
 
 FILE = "progress.json"
@@ -96,7 +96,9 @@ class Journal:
         """Until the end: sessions and progress.json, again and again. A full disk ends the stage, not this thread."""
         while not self._ended.wait(self.interval):
             try:
-                for session, _ in list(self.running.values()):
+                with self._lock:
+                    sessions = [session for session, _ in self.running.values()]
+                for session in sessions:
                     session.save()
                 self.write()
                 self._failed = False
@@ -112,18 +114,16 @@ class Journal:
 
     def _known(self, step: Step) -> dict[str, Any]:
         """What is known of a stage before it runs: all of one that is done, little of another."""
-        name, body = step.stage.name, {"key": step.output.key}
-        if step.state != "done":
-            return {"state": "pending", **body, "done": step.shards, "cost": None}
-        told = step.output.manifest()
-        known: dict[str, Any] = {
-            key: told[key] for key in ("sessions", "seconds", "cpu_seconds", "gpu_seconds") if key in told
-        }
-        spent = None
-        if "cpu_seconds" in told:
-            spent = cost(self.recipe.prices, name, told["cpu_seconds"], told["gpu_seconds"])
-        done = {"done": told["shards"], "total": told["shards"], "unit": "shards", "counts": told["counts"]}
-        return {"state": "done", **body, **done, **known, "cost": spent}
+        body: dict[str, Any] = {"state": "pending", "key": step.output.key, "done": step.shards, "cost": None}
+        if step.state == "done":
+            told = step.output.manifest()
+            body |= {"state": "done", "done": told["shards"], "total": told["shards"], "unit": "shards"}
+            body["counts"] = told["counts"]
+        if entries := read(step.output):
+            held_so_far = totals(entries)
+            cpu, gpu = held_so_far["cpu_seconds"], held_so_far["gpu_seconds"]
+            body |= held_so_far | {"cost": cost(self.recipe.prices, step.stage.name, cpu, gpu)}
+        return body
 
 
 def _now() -> str:

@@ -84,6 +84,10 @@ def test_a_failed_run_and_the_session_that_goes_on(monkeypatch: pytest.MonkeyPat
         "sampling": "failed",
         "verification": "pending",
     }
+    spent = told["stages"]["sampling"]["cost"]
+    with Journal(RECIPE, str(tmp_path), plan(stages(write), str(tmp_path))):  # begun again, but not this stage yet
+        told = json.loads((tmp_path / "progress.json").read_text())
+    assert told["stages"]["sampling"]["state"] == "pending" and told["cost"] == spent > 0
     told = go(monkeypatch, tmp_path)
     sampling = told["stages"]["sampling"]
     assert told["state"] == "done" and sampling["sessions"] == 2 and sampling["seconds"] >= 0.05
