@@ -44,6 +44,10 @@ def test_what_fits_is_no_shortage() -> None:
     assert shortage(Need(1, 0), [HEAD], "placement.sampling") is None  # no CPU asked for: the head will do
 
 
+def test_tenths_of_a_cpu_are_not_lost_to_rounding() -> None:
+    assert Node(0.3, 0, {}).room(Need(10, 0.1)) == 3 and Node(1, 0, {}).room(Need(20, 0.1)) == 10
+
+
 def test_a_shortage_names_what_is_asked_what_there_is_and_what_to_change() -> None:
     told = shortage(Need(3, 1, 1, {"role": "sampler"}), [HEAD, SAMPLER, SAMPLER, VERIFIER], "placement.sampling")
     assert told == (
