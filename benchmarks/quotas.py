@@ -1,7 +1,7 @@
 """Tokens until quotas are met: `sample_until` against plain sampling, scripted and by a real engine.
 
-Both are asked for 4 correct and 2 incorrect distinct traces a problem out of at most 32 samples, on problems of mixed
-difficulty. What aborted requests had written counts as well.
+Both are asked for so many correct and incorrect distinct traces a problem out of at most 32 samples, on problems of
+mixed difficulty. What aborted requests had written counts as well.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from app.sampling.until import Judge, Search, Tally, sample_until
 from app.sampling.vllm import VllmEngine
 
 SAMPLES = 32
-QUOTAS = Until(correct=4, incorrect=2)
-SETTINGS = SamplingSettings(samples=SAMPLES, max_tokens=160, until=QUOTAS)
+SCRIPTED = Until(correct=4, incorrect=2)
+WORLD = Until(correct=2, incorrect=2)  # its policy knows few ways to say the same
 Prompt = tuple[Problem, list[int]]
-Way = Callable[[Engine, Sequence[Prompt], Judge], Coroutine[Any, Any, int]]
+Way = Callable[[Engine, Sequence[Prompt], Judge, Until], Coroutine[Any, Any, int]]
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,25 @@ class Counting(Engine):
         return done
 
 
-async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge) -> int:
+def settings(quotas: Until) -> SamplingSettings:
+    return SamplingSettings(samples=SAMPLES, max_tokens=160, until=quotas)
+
+
+async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Until) -> int:
     """Draw all samples of all problems; how many problems met the quotas."""
 
     async def one(problem: Problem, ids: list[int]) -> bool:
-        tally = Tally(QUOTAS)
-        for trace, _ in await sample_n(engine, problem, ids, SETTINGS, 0, "pol"):
+        tally = Tally(quotas)
+        for trace, _ in await sample_n(engine, problem, ids, settings(quotas), 0, "pol"):
             tally.add(trace, await judge(problem, trace))
         return tally.met
 
     return sum(await all_or_none(one(problem, ids) for problem, ids in prompts))
 
 
-async def until(engine: Engine, prompts: Sequence[Prompt], judge: Judge) -> int:
+async def until(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Until) -> int:
     """Draw until the quotas are met; how many problems met them."""
-    searches = [Search(engine, problem, ids, SETTINGS, 0, "pol", judge) for problem, ids in prompts]
+    searches = [Search(engine, problem, ids, settings(quotas), 0, "pol", judge) for problem, ids in prompts]
     await sample_until(searches, SAMPLES, SAMPLES)
     return sum(search.tally.met for search in searches)
 
@@ -87,23 +91,23 @@ def scripted(problems: int, length: Callable[[int], int]) -> tuple[Spent, Spent]
 
     def spent(way: Way) -> Spent:
         engine = ScriptedEngine(script, latency=lambda request: length(request.seed) / 5000, slots=256)
-        met = asyncio.run(way(engine, prompts, judge))
+        met = asyncio.run(way(engine, prompts, judge, SCRIPTED))
         return Spent(engine.tokens, met)
 
     return spent(until), spent(plain)
 
 
 def world(problems: int) -> tuple[Spent, Spent]:
-    """(until, plain) by vLLM with the shipped world policy, on problems of one to six operations."""
+    """(until, plain) by vLLM with the shipped world policy, on problems of two to five operations."""
     renderer = Renderer(str(WORLD_MODEL), RenderingSettings())
-    asked = make_problems(0, problems, "train", World(operations=(1, 6)))
+    asked = make_problems(0, problems, "train", World(operations=(2, 5)))
     prompts = [(problem, renderer.prompt_ids(problem.statement)) for problem in asked]
 
     async def both() -> tuple[Spent, Spent]:
         engine, found, aborted = VllmEngine(str(WORLD_MODEL), EnginePlacement(kv_cache_gib=0.5)), [], 0
         for way in (until, plain):
             counting = Counting(engine)
-            met = await way(counting, prompts, judge_beside)
+            met = await way(counting, prompts, judge_beside, WORLD)
             lost = await engine.aborted_tokens() - aborted
             aborted += lost
             found.append(Spent(counting.tokens + lost, met))

@@ -3,19 +3,23 @@
     python -m benchmarks.sampling [--quick] [--json FILE]
 
 Every rate is tokens written over the time from the first request to the last trace on disk (for a peer: to its last
-output), engine start left out. In each round every contender is measured once, in an order that turns from round to
-round; a ratio is that of one round, and the median of the rounds is published. Lengths are forced: fixed, or lognormal
-as those of solutions are. ray.data.llm keeps one output a row, so its rows are copied once a sample.
+output), engine start left out. Raw vLLM and the stage are measured when their engines have answered a few requests;
+ray.data.llm cannot wait for that, so it is compared with the stage from its engine's very first request on. In each
+round every contender is measured once, in an order that turns from round to round; a ratio is that of one round, and
+the median of the rounds is published. Lengths are forced: fixed, or lognormal as those of solutions are. ray.data.llm
+keeps one output a row, so its rows are copied once a sample.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import random
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +38,7 @@ from app.rendering import Renderer
 from app.sampling import stage as sampling
 from app.sampling.engine import Engine, Request
 from app.sampling.programs import sample_request
+from app.sampling.settings import Until
 from app.sampling.vllm import VllmEngine, cpu_environment
 from app.stage import Stage, StageContext
 from app.store import Output
@@ -41,7 +46,10 @@ from benchmarks import quotas
 from benchmarks.table import Row, arguments, publish, row
 
 SAMPLES = 16
+STAGE, COLD, RAY = "stage", "stage from its engine's first request", "ray.data.llm"
+WARM = 192  # requests that an engine answers before it is measured
 LENGTHS = ("fixed", "lognormal")
+Contender = Callable[[int], dict[str, float]]
 
 
 def length(kind: str, seed: int) -> int:
@@ -62,7 +70,9 @@ class ForcedEngine(VllmEngine):
 
 
 class TimedWorker(sampling.SamplingWorker):
-    """The stage's worker; leaves a line with begin and end of each shard."""
+    """The stage's worker; leaves a line with begin, end and tokens of its engine's first requests and of each shard."""
+
+    warm: asyncio.Future[None] | None = None
 
     def start_engine(self) -> Engine:
         engine = ForcedEngine(self.policy.path, self.recipe.placement.sampling)
@@ -70,11 +80,29 @@ class TimedWorker(sampling.SamplingWorker):
         return engine
 
     async def process(self, index: int) -> dict[str, float]:
+        if self.warm is None:
+            self.warm = asyncio.ensure_future(self._warm())
+        await self.warm
         begun = time.time()
         counts = await super().process(index)
-        with Path(self.output.uri, "times").open("a") as file:
-            file.write(json.dumps([begun, time.time()]) + "\n")
+        self._note("times", begun, counts["tokens"])
         return counts
+
+    async def _warm(self) -> None:
+        begun = time.time()
+        done = await self.engine.generate_n([request for request, _ in warm_requests(self.recipe.name)])
+        self._note("warm", begun, sum(len(one.token_ids) for one in done))
+
+    def _note(self, name: str, begun: float, tokens: float) -> None:
+        Path(self.output.uri).mkdir(parents=True, exist_ok=True)
+        with Path(self.output.uri, name).open("a") as file:
+            file.write(json.dumps([begun, time.time(), tokens]) + "\n")
+
+
+def warm_requests(kind: str) -> list[tuple[Request, int]]:
+    """What an engine answers before it is measured, and the length of each."""
+    asked = [Request(f"warm-{seed}", tuple(range(5, 55)), seed, 160) for seed in range(WARM)]
+    return [(request, length(kind, request.seed)) for request in asked]
 
 
 def recipe_of(kind: str) -> Recipe:
@@ -88,15 +116,22 @@ def recipe_of(kind: str) -> Recipe:
     )
 
 
-def stage_rate(kind: str, source: Output, folder: str) -> float:
-    """Tokens a second of the whole stage."""
+def stage_rates(kind: str, source: Output, folder: str) -> dict[str, float]:
+    """Tokens a second of the whole stage: of a warm engine, and from the engine's first request on."""
     output = Output(folder, f"sampling-{kind}", "k")
     definition = Stage("sampling", sampling.run, {}, options={"problems": "problems", "policy": "base"})
     with open(os.devnull, "w") as nowhere:
         context = StageContext(definition, recipe_of(kind), {"problems": source}, output, Progress("sampling", nowhere))
         sampling.run(context, TimedWorker)
-    times = [json.loads(line) for line in Path(output.uri, "times").read_text().splitlines()]
-    return output.counts()["tokens"] / (max(end for _, end in times) - min(begin for begin, _ in times))
+    begun, ended, tokens = noted(output, "times")
+    first, _, warming = noted(output, "warm")
+    return {STAGE: tokens / (ended - begun), COLD: (tokens + warming) / (ended - first)}
+
+
+def noted(output: Output, name: str) -> tuple[float, float, float]:
+    """First begin, last end and all tokens of what TimedWorker noted."""
+    begins, ends, tokens = zip(*map(json.loads, Path(output.uri, name).read_text().splitlines()), strict=True)
+    return min(begins), max(ends), sum(tokens)
 
 
 def requests_of(kind: str, source: Output) -> list[tuple[Request, int]]:
@@ -218,34 +253,38 @@ def measure(problems: int, rounds: int, folder: str) -> list[Row]:
     for kind in LENGTHS:
         requests = requests_of(kind, source)
         for raw in raws.values():
-            ray.get(raw.rate.remote(requests[: len(requests) // 8]))  # warm
-
-        def stage(number: int, kind: str = kind) -> float:
-            return stage_rate(kind, source, f"{folder}/{number}")
-
-        contenders: dict[str, Callable[[int], float]] = {"stage": stage}
-        for name, raw in raws.items():
-            contenders[name] = lambda _, raw=raw, asked=requests: ray.get(raw.rate.remote(asked))  # type: ignore[misc]
-        if kind == "fixed":
-            contenders["ray.data.llm"] = lambda _, asked=requests: ray_data_llm_rate(asked)  # type: ignore[misc]
-        rates = in_turn(contenders, rounds)
-        for name, found in rates.items():
-            print(f"{kind} lengths, {name}: {', '.join(f'{rate:,.0f}' for rate in found)} tokens/s", flush=True)
+            ray.get(raw.rate.remote(warm_requests(kind)))
+        print(f"{kind} lengths, tokens/s", flush=True)
+        rates = in_turn(contenders(kind, source, requests, raws, folder), rounds)
         best = max(raws, key=lambda name: median(rates[name]))
-        for peer in (best, "ray.data.llm"):
-            if peer in rates:
-                rows.append(compared(f"sampling stage, {kind} lengths", rates["stage"], peer, rates[peer]))
+        rows.append(compared(f"sampling stage, {kind} lengths", rates[STAGE], "raw-vllm", rates[best]))
+        if RAY in rates:
+            rows.append(compared(f"sampling stage, {kind} lengths, cold", rates[COLD], RAY, rates[RAY]))
     return rows
 
 
-def in_turn(contenders: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
-    """Rates of each contender, one a round; each round begins with the next of them."""
-    names = list(contenders)
-    rates: dict[str, list[float]] = {name: [] for name in names}
+def contenders(
+    kind: str, source: Output, requests: list[tuple[Request, int]], raws: dict[str, Any], folder: str
+) -> dict[str, Contender]:
+    """What is measured at lengths of one kind. A contender takes the number of its round."""
+    found: dict[str, Contender] = {STAGE: lambda number: stage_rates(kind, source, f"{folder}/{number}")}
+    for name, raw in raws.items():
+        found[name] = lambda _, name=name, raw=raw: {name: ray.get(raw.rate.remote(requests))}  # type: ignore[misc]
+    if kind == "fixed":
+        found[RAY] = lambda _: {RAY: ray_data_llm_rate([*warm_requests(kind), *requests])}
+    return found
+
+
+def in_turn(found: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Rates of the contenders, one a round; each round begins with the next of them."""
+    names = list(found)
+    rates: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         first = number % len(names)
         for name in [*names[first:], *names[:first]]:
-            rates[name].append(contenders[name](number))
+            for label, rate in found[name](number).items():
+                rates[label].append(rate)
+                print(f"  round {number + 1}: {label} {rate:,.0f}", flush=True)
     return rates
 
 
@@ -253,14 +292,15 @@ def compared(name: str, ours: list[float], peer: str, theirs: list[float]) -> Ro
     """Median rates, and the median of the rounds' ratios with its range."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     span = f"{len(ratios)} rounds, ratio {min(ratios):.2f} to {max(ratios):.2f}"
-    found = row(f"{name} ({span})", median(ours), "tokens/s", peer.partition(",")[0], median(theirs))
+    found = row(f"{name} ({span})", median(ours), "tokens/s", peer, median(theirs))
     return replace(found, ratio=median(ratios))
 
 
-def quota_rows(what: str, until: quotas.Spent, plain: quotas.Spent) -> list[Row]:
+def quota_row(what: str, asked: Until, until: quotas.Spent, plain: quotas.Spent) -> Row:
     """Tokens to the quotas, with how many problems met them either way."""
-    name = f"tokens to 4 correct and 2 incorrect, {what} (met by {until.met} problems, plain {plain.met})"
-    return [row(name, until.tokens, "tokens", "plain", plain.tokens, lower_is_better=True)]
+    name = f"tokens to {asked.correct} correct and {asked.incorrect} incorrect, {what}"
+    name += f" (met by {until.met} problems, plain {plain.met})"
+    return row(name, until.tokens, "tokens", "plain", plain.tokens, lower_is_better=True)
 
 
 def main() -> None:
@@ -268,11 +308,10 @@ def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder, ray_session():
-        rows = measure(24, 1, folder) if options.quick else measure(96, 5, folder)
-    rows += quota_rows(
-        "scripted", *quotas.scripted(60 if options.quick else 300, lambda seed: length("lognormal", seed))
-    )
-    rows += quota_rows("world policy, vLLM", *quotas.world(24 if options.quick else 96))
+        rows = measure(24, 1, folder) if options.quick else measure(96, 3, folder)
+    scripted = quotas.scripted(60 if options.quick else 300, lambda seed: length("lognormal", seed))
+    rows.append(quota_row("scripted", quotas.SCRIPTED, *scripted))
+    rows.append(quota_row("world policy", quotas.WORLD, *quotas.world(24 if options.quick else 96)))
     publish(rows, options.json)
 
 
