@@ -12,7 +12,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +23,7 @@ from typing import Any
 from app.errors import UserError
 from app.sampling.engine import EngineDead
 from app.sampling.lastwords import LastWords
+from app.sampling.steps import Answer
 
 
 class EngineProcess:
@@ -37,10 +41,10 @@ class EngineProcess:
     """
 
     def __init__(self, target: str, arguments: dict[str, Any], environment: dict[str, str], stall: float) -> None:
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-m", "app.sampling.steps", target, json.dumps(arguments), str(theirs.fileno())]
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(os.dup(self._socket.fileno()))
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._names = count()  # an id may be asked for twice at once; the engine must tell them apart
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,6 +63,8 @@ class EngineProcess:
             said = said or words.error() or f"its process ended with {code}"
             raise UserError(said) if kind == "user" else RuntimeError(said)
         self.facts: dict[str, Any] = said
+        # A thread, not the loop's own watch on the socket: uvloop's makes it non-blocking, and a burst then fails.
+        threading.Thread(target=self._listen, name="engine's answers", daemon=True).start()
 
     async def generate(self, prompt: list[int], parameters: dict[str, Any], adapter: str | None = None) -> Any:
         """The engine's result for one request. Cancelling the awaiting task aborts it there.
@@ -79,7 +85,9 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the process and wait for it."""
-        self._end("it was closed")
+        self._dead = self._dead or "it was closed"
+        with suppress(OSError):  # where it is gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -87,12 +95,11 @@ class EngineProcess:
             self.process.wait()
 
     async def _ask(self, name: str, kind: str, *rest: Any) -> Any:
-        if self._connection.closed:
-            raise EngineDead(self._dead)
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._watching = loop, False
-            loop.add_reader(self._connection.fileno(), self._read)
+        if self._dead:  # read after the loop is set, as `_listen` reads the loop after it has set this
+            raise EngineDead(f"the engine is gone: {self._dead}")
         self._waiting[name] = loop.create_future()
         if not self._watching:
             self._watching, self._last_answer = True, time.monotonic()
@@ -104,22 +111,31 @@ class EngineProcess:
             del self._waiting[name]
 
     def _send(self, kind: str, name: str, *rest: Any) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the process is gone: `_listen` tells all who wait
             self._connection.send((kind, name, *rest))
-        except OSError:  # the process is gone: the reader finds out why
-            self._read()
 
-    def _read(self) -> None:
-        """Hand out what has arrived; on the event loop."""
-        try:
-            answers = self._connection.recv()
-        except (EOFError, OSError):
-            self._end(self._dead or f"its process ended with {self.process.wait()}")
-            return
+    def _listen(self) -> None:
+        """Pass on what arrives until the process is gone; in a thread."""
+        while True:
+            try:
+                answers = self._connection.recv()
+            except (EOFError, OSError):
+                code = self.process.wait()
+                self._dead = self._dead or f"its process ended with {code}"
+                self._tell(self._fail)
+                return
+            self._tell(self._take, answers)
+
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        if self._loop:
+            with suppress(RuntimeError):  # a loop that is closed: nobody waits there any more
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _take(self, answers: list[Answer]) -> None:
         self._last_answer = time.monotonic()
         for kind, name, what in answers:
             if kind == "dead":
-                self._dead = what
+                self._dead = self._dead or what
             future = self._waiting.get(name)
             if future is None or future.done():
                 continue
@@ -127,6 +143,11 @@ class EngineProcess:
                 future.set_result(what)
             else:
                 future.set_exception(ValueError(what) if kind == "refused" else RuntimeError(what))
+
+    def _fail(self) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(EngineDead(f"the engine is gone: {self._dead}"))
 
     def _look(self) -> None:
         """While there is work, see now and then whether any of it gets done; a hanging engine is made a dead one."""
@@ -137,12 +158,3 @@ class EngineProcess:
         else:
             self._dead = f"it finished nothing for {self._stall:g} seconds and was killed"
             self.process.kill()
-
-    def _end(self, reason: str) -> None:
-        self._dead = reason
-        if self._loop and not self._loop.is_closed() and not self._connection.closed:
-            self._loop.remove_reader(self._connection.fileno())
-        self._connection.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(EngineDead(f"the engine is gone: {reason}"))
