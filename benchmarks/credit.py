@@ -53,7 +53,7 @@ PEER, OURS, SUMS = "exhaustive, rollouts 8", "adaptive, confidence 0.7", "adapti
 SURE = (0.0, 0.7, 0.8, 0.9, 0.95)  # least confidence of the pits behind pairs
 SCALES = {  # problems of the searches and of the engine's rate; traces with reference values
     True: (60, 120, 6),
-    False: (240, 480, 48),
+    False: (240, 480, 40),
 }
 
 
@@ -190,7 +190,7 @@ async def speed(engine: VllmEngine, bench: Bench) -> list[Row]:
     assert isinstance(recorded, Recorded)
     plain, seconds = await _timed(bench.sample())
     table = [row("plain sampling", plain / seconds, "tokens/s")]
-    for name in (OURS, SUMS, "binary, rollouts 4", PEER):
+    for name in (OURS, SUMS, "binary, rollouts 4"):
         kind, _, part = name.partition(", ")
         key, value = part.split()
         await engine.load_weights(str(WORLD_MODEL))  # empties the prefix cache
