@@ -103,7 +103,7 @@ def tree_attention(
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for `tree`: query (1, H, N, D), key and value (1, K, N, D) -> (1, N, H, D)."""
     if blocks is None:
-        raise NotPassedOn
+        raise NotPassedOn("tree attention without its blocks; for other use call set_attn_implementation('sdpa')")
     if dropout:
         raise UserError("training has no attention dropout: set it to 0 in the model's config.json")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -15,9 +15,12 @@ import pyarrow.compute as pc
 
 from app.errors import UserError
 from app.store import Output
+from app.training.certainty import pair_weights
+from app.training.settings import PreferenceSettings
 from app.training.trees import Rows, grow, pack
 
 PREFERENCE = ("dpo", "step_dpo")  # methods that learn from pairs
+COUNTS = ("q_before", "judged_before", "q_after", "judged_after")  # what is known of a pair's step
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Ragged:
         values = pc.list_flatten(column).to_numpy()
         return cls(np.ascontiguousarray(values, np.int32), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
+    @classmethod
+    def joined(cls, rows: Sequence[np.ndarray]) -> Ragged:
+        """Rows one after the other."""
+        return cls(np.concatenate(rows), np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64))
+
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
@@ -43,7 +51,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Prompts with one completion (SFT, RFT) or two, chosen then rejected (DPO, per-step DPO), and a weight each."""
+    """Prompts with one completion (SFT, RFT) or several, chosen then rejected (the DPO methods), and a weight each."""
 
     ids: list[str]
     problems: np.ndarray  # (rows,) int64: equal numbers are equal problems
@@ -93,10 +101,16 @@ class Corpus:
         return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
 
 
-def load(output: Output, method: str, max_length: int) -> Corpus:
+def load(output: Output, method: str, max_length: int, preference: PreferenceSettings | None = None) -> Corpus:
     """Read a data set stage. Rows that cannot be used are left out and counted; UserError where none is left."""
     names = ["chosen_token_ids", "rejected_token_ids"] if method in PREFERENCE else ["completion_token_ids"]
-    table = output.read(["id", "problem_id", "prompt_token_ids", *names, "weight"]).combine_chunks()
+    by_counts = preference is not None and preference.weights == "certainty"
+    columns = ["id", "problem_id", "prompt_token_ids", *names, "weight", *(COUNTS if by_counts else ())]
+    table = output.read(columns).combine_chunks()
+    if by_counts:
+        factor = pair_weights(*(table[name].to_numpy(zero_copy_only=False) for name in COUNTS))
+        at = table.schema.get_field_index("weight")
+        table = table.set_column(at, "weight", pa.array(table["weight"].to_numpy() * factor))
     if not table.num_rows:
         raise UserError(f"{output.uri}: the data set is empty, so training/{method} has nothing to learn from")
     faults = _faults(table, names, max_length)
@@ -109,7 +123,7 @@ def load(output: Output, method: str, max_length: int) -> Corpus:
         told = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
         raise UserError(f"{output.uri}: training/{method} can use none of the {table.num_rows} rows ({told})")
     table = table.filter(pa.array(keep)).combine_chunks()
-    return Corpus(
+    corpus = Corpus(
         table["id"].to_pylist(),
         pc.dictionary_encode(table["problem_id"].combine_chunks()).indices.to_numpy().astype(np.int64),
         Ragged.of(table["prompt_token_ids"]),
@@ -117,6 +131,41 @@ def load(output: Output, method: str, max_length: int) -> Corpus:
         table["weight"].to_numpy(),
         {reason: count for reason, count in skipped.items() if count},
     )
+    return listed(corpus) if preference is not None and preference.loss == "listwise" else corpus
+
+
+def listed(pairs: Corpus) -> Corpus:
+    """Pairs with the same prompt and chosen branch as one example with all their rejected branches.
+
+    Branches an example does not have are empty. Its id is that of its first pair, its weight the mean of theirs.
+    """
+    groups: dict[tuple[bytes, bytes], list[int]] = {}
+    for row in range(len(pairs)):
+        key = pairs.prompts[row].tobytes(), pairs.branches[0][row].tobytes()
+        groups.setdefault(key, []).append(row)
+    members = [_distinct(rows, pairs.branches[1]) for rows in groups.values()]
+    first = [rows[0] for rows in members]
+    none = np.zeros(0, np.int32)
+    rejected = [
+        Ragged.joined([pairs.branches[1][rows[k]] if k < len(rows) else none for rows in members])
+        for k in range(max(len(rows) for rows in members))
+    ]
+    return Corpus(
+        [pairs.ids[row] for row in first],
+        pairs.problems[first],
+        Ragged.joined([pairs.prompts[row] for row in first]),
+        (Ragged.joined([pairs.branches[0][row] for row in first]), *rejected),
+        np.array([pairs.weights[rows].mean() for rows in groups.values()]),
+        pairs.skipped,
+    )
+
+
+def _distinct(rows: list[int], branch: Ragged) -> list[int]:
+    """The first of the rows with each branch."""
+    seen: dict[bytes, int] = {}
+    for row in rows:
+        seen.setdefault(branch[row].tobytes(), row)
+    return list(seen.values())
 
 
 def _faults(table: pa.Table, names: list[str], max_length: int) -> dict[str, np.ndarray]:

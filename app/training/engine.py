@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from app.errors import UserError
-from app.training import attention
+from app.records import seed_from
+from app.training import adapters, attention
 from app.training.forward import TokenLogProbs, attention_for, check_head, check_tree
 from app.training.job import Job
 
@@ -70,6 +72,11 @@ def build(job: Job, device: torch.device) -> Any:
     sharded = HfDeepSpeedConfig(config) if job.placement.zero == 3 else None
     model = load_model(job)
     del sharded
+    if job.settings.lora:
+        torch.manual_seed(seed_from("adapters", job.seed))
+        adapters.add(model, job.settings.lora)
+    if job.settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     attention.register()
     kind, why_not = attention_for(model, device, job.settings.max_length)
     forward = TokenLogProbs(model, kind)
@@ -80,7 +87,7 @@ def build(job: Job, device: torch.device) -> Any:
     }
     engine, *_ = deepspeed.initialize(
         model=forward,
-        model_parameters=forward.parameters(),
+        model_parameters=[p for p in forward.parameters() if p.requires_grad],
         optimizer=_optimizer(job, rates, plain),
         config=config,
         dist_init_required=False,
@@ -109,16 +116,38 @@ def _optimizer(job: Job, rates: dict[str, Any], plain: bool) -> Any:
     return lambda parameters: torch.optim.AdamW(parameters, fused=True, **rates)
 
 
-def load_model(job: Job) -> torch.nn.Module:
-    """The start weights in the run's precision, with the attention that takes tree masks."""
+def load_model(job: Job, quantize: bool | None = None) -> Any:
+    """The start weights in the run's precision, or with QLoRA in 4 bits unless told otherwise."""
     from transformers import AutoModelForCausalLM
 
+    lora = job.settings.lora
+    quantize = bool(lora and lora.quantize) if quantize is None else quantize
     model = AutoModelForCausalLM.from_pretrained(
         job.policy,
         revision=job.revision,
         dtype=DTYPES[job.settings.precision],
-        attn_implementation="sdpa",
         trust_remote_code=job.trust_remote_code,
+        **(_four_bits(job) if quantize else {}),
     )
     model.config.use_cache = False
     return model
+
+
+def _four_bits(job: Job) -> dict[str, Any]:
+    """QLoRA's quantisation (2305.14314): normal floats of 4 bits, their scales quantised too."""
+    from transformers import BitsAndBytesConfig
+
+    where = f"training.{job.method}.lora.quantize"
+    if not job.placement.gpus:
+        raise UserError(f"{where}: needs a GPU (placement.training.gpus); on CPUs leave it out")
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"{where}: needs the package bitsandbytes on every training worker: pip install bitsandbytes")
+    if job.placement.zero == 3:
+        raise UserError(f"{where}: not with placement.training.zero 3, which would cut up the 4-bit weights; use 2")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[job.settings.precision],
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}

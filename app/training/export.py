@@ -9,6 +9,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from app.training import adapters
+from app.training.engine import load_model
 from app.training.job import Job
 
 
@@ -18,11 +20,17 @@ def export(engine: Any, job: Job, folder: Path, card: str) -> None:
     """
     state = _state(engine)
     if dist.get_rank() == 0:
+        assert state is not None
         temporary = folder.with_name(f".{folder.name}")
         shutil.rmtree(temporary, ignore_errors=True)
-        model = engine.module.model
-        model.config.use_cache = True
+        model, lora = engine.module.model, job.settings.lora
+        if lora and lora.keep:
+            adapters.save(state, lora, job.policy, temporary / "adapter")
+        if lora:
+            model, state = _plain(model, state, job)
+        use_cache, model.config.use_cache = model.config.use_cache, True
         model.save_pretrained(temporary, state_dict=state, safe_serialization=True)
+        model.config.use_cache = use_cache
         _tokenizer(job).save_pretrained(temporary)
         (temporary / "README.md").write_text(card)
         shutil.rmtree(folder, ignore_errors=True)
@@ -42,6 +50,20 @@ def _state(engine: Any) -> dict[str, Any] | None:
     if dist.get_rank() != 0:
         return None
     return {name.removeprefix(prefix): value.detach().cpu() for name, value in whole.items()}
+
+
+def _plain(model: Any, state: dict[str, Any], job: Job) -> tuple[Any, dict[str, Any]]:
+    """The model to save and its weights with what the adapters learned.
+
+    4-bit weights are read again whole: merging into them would round what was learned away.
+    """
+    assert job.settings.lora
+    if not job.settings.lora.quantize:
+        return model, adapters.merged(model, state)
+    whole = load_model(job, quantize=False)
+    names = {name.replace(".base_layer.", "."): name for name in state if ".lora_" not in name}
+    weights = {names[name]: value for name, value in whole.state_dict().items()}
+    return whole, adapters.merged(model, {**state, **weights})
 
 
 def _tokenizer(job: Job) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +31,7 @@ class TokenLogProbs(torch.nn.Module):
         self.model = model
         self.attention: Attention = attention
         self.own = model.config._attn_implementation  # what the model itself would use
+        self.last = LastLayer(model)
 
     def forward(
         self,
@@ -42,15 +45,14 @@ class TokenLogProbs(torch.nn.Module):
 
         Without ends each row is one plain sequence, padded on the right.
         """
+        how: dict[str, Any] = {}
         if ends is None:
             self._attend(self.own)
-            body = self.model.base_model(input_ids=tokens, use_cache=False)
         else:
             assert positions is not None
-            how = self._look(_one_row(ends))
-            body = self.model.base_model(
-                input_ids=tokens.view(1, -1), position_ids=positions.view(1, -1), use_cache=False, **how
-            )
+            tokens, how = tokens.view(1, -1), {"position_ids": positions.view(1, -1), **self._look(_one_row(ends))}
+        with self.last.only(sources):
+            body = self.model.base_model(input_ids=tokens, use_cache=False, **how)
         return self._log_probs(body.last_hidden_state.flatten(0, 1)[sources], targets)
 
     def _look(self, ends: torch.Tensor) -> dict[str, Any]:
@@ -72,6 +74,44 @@ class TokenLogProbs(torch.nn.Module):
         if len(parts) > 1 and torch.is_grad_enabled():
             return torch.cat([checkpoint(_chunk, h, t, head, use_reentrant=False) for h, t in parts])
         return torch.cat([_chunk(h, t, head) for h, t in parts])
+
+
+class LastLayer:
+    """Lets the last layer's MLP see only the positions that predict a target: what it says elsewhere is never read.
+
+    For models with the usual `layers[-1].mlp` of `down_proj`; not under gradient checkpointing, which calls the layer
+    again later.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.body = model.base_model
+        self.wanted: torch.Tensor | None = None
+        layers = getattr(self.body, "layers", None)
+        mlp = getattr(layers[-1], "mlp", None) if layers else None
+        if mlp is not None and hasattr(mlp, "down_proj"):
+            mlp.register_forward_pre_hook(self._pick)
+            mlp.register_forward_hook(self._put)
+
+    @contextmanager
+    def only(self, sources: torch.Tensor) -> Iterator[None]:
+        """During a call of the model: sources (T,) into its flattened positions."""
+        self.wanted = None if self.body.is_gradient_checkpointing else torch.unique(sources)
+        try:
+            yield
+        finally:
+            self.wanted = None
+
+    def _pick(self, _: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if self.wanted is None:
+            return None
+        self.shape = inputs[0].shape
+        return (inputs[0].flatten(0, 1).index_select(0, self.wanted),)
+
+    def _put(self, _: torch.nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor | None:
+        if self.wanted is None:
+            return None
+        whole = output.new_zeros(self.shape.numel() // self.shape[-1], output.shape[-1])
+        return whole.index_copy(0, self.wanted, output).view(*self.shape[:-1], -1)
 
 
 def _chunk(hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:

@@ -40,7 +40,7 @@ def run(context: StageContext) -> None:
     if not context.pending(1):
         return
     job = make_job(context)
-    corpus = load(job.dataset, job.method, job.settings.max_length)
+    corpus = load(job.dataset, job.method, job.settings.max_length, job.preference)
     check_start(job, corpus)
     strange = alarms.of_data(corpus)
     if corpus.skipped:

@@ -24,8 +24,9 @@ from app.training.job import Job
 from app.training.metrics import MetricsFile
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
-from app.training.reference import reference, reference_path
+from app.training.reference import live, reference, reference_path
 from app.training.settings import TrainSettings
+from app.training.trees import Rows
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -54,7 +55,8 @@ class Trainer:
         model = self.engine.module.model
         check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
-        self.reference = reference(self.engine, corpus, job, device) if job.preference else None
+        stored = job.preference is not None and job.preference.reference == "stored"
+        self.reference = reference(self.engine, corpus, job, device) if stored else None
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
@@ -146,7 +148,7 @@ class Trainer:
         weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()
         sums: dict[str, float] = {}
         if self.job.preference:
-            loss, sums = self.pair_loss(sequences, indices, weights)
+            loss, sums = self.pair_loss(sequences, self.reference_of(indices, rows), indices, weights)
         else:
             loss = losses.nll(sequences, weights)
         # DeepSpeed averages over workers; the loss is a share of the whole step's sum, hence the factor.
@@ -158,20 +160,25 @@ class Trainer:
             **(sums if len(part) else {}),
         )
 
+    def reference_of(self, indices: np.ndarray, rows: Rows) -> torch.Tensor:
+        """Reference log-probabilities of pairs, (pairs, branches): stored, or by the model without its adapters."""
+        if self.reference is None:
+            return live(self.engine, rows, self.device).view(len(indices), -1)
+        return torch.from_numpy(self.reference[indices]).to(self.device)
+
     def pair_loss(
-        self, sequences: torch.Tensor, indices: np.ndarray, weights: torch.Tensor
+        self, sequences: torch.Tensor, reference: torch.Tensor, indices: np.ndarray, weights: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Summed DPO loss of pairs, with the NLL term where asked for, and what is worth watching."""
-        assert self.job.preference and self.reference is not None
-        policy = sequences.view(-1, 2)
-        reference = torch.from_numpy(self.reference[indices]).to(self.device)
+        assert self.job.preference
+        policy = sequences.view(len(indices), -1)
         lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
         each = losses.preference(self.job.preference, policy, reference, lengths)
         preference = float(each.detach().sum())
         if self.job.preference.nll:
             each = each + self.job.preference.nll * losses.chosen_nll(policy, lengths)
         margin = losses.margins(policy, reference).detach()
-        chosen, rejected = policy.detach().sum(0).tolist()
+        chosen, rejected = policy.detach().sum(0).tolist()[:2]
         gains = (policy.detach() - reference).sum(0).tolist()
         return (weights * each).sum(), {
             "preference": preference,

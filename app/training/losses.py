@@ -27,7 +27,7 @@ def nll(logps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def margins(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """log pi/ref of the chosen minus that of the rejected; both (pairs, 2) -> (pairs,)."""
+    """log pi/ref of the chosen minus that of the (first) rejected; both (pairs, 2 or more) -> (pairs,)."""
     ratio = policy - reference
     return ratio[:, 0] - ratio[:, 1]
 
@@ -35,7 +35,10 @@ def margins(policy: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 def preference(
     settings: PreferenceSettings, policy: torch.Tensor, reference: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
-    """The loss of each pair, (pairs,). All inputs (pairs, 2), chosen first; lengths in tokens."""
+    """The loss of each pair, (pairs,). All inputs (pairs, 2), chosen first; lengths in tokens.
+
+    For `listwise` there may be more rejected branches, (lists, 1 + rejected), with length 0 where a list has fewer.
+    """
     beta, noise = settings.beta, settings.label_noise
     scaled = beta * margins(policy, reference)
     match settings.loss:
@@ -53,6 +56,9 @@ def preference(
         case "simpo":  # 2405.14734: no reference, means a token, a target margin
             mean = policy / lengths
             return -logsigmoid(beta * (mean[:, 0] - mean[:, 1]) - settings.target_margin)
+        case "listwise":  # 2406.09215: the chosen branch first of all (Plackett-Luce); with one rejected it is DPO
+            scores = (beta * (policy - reference)).masked_fill(lengths == 0, float("-inf"))
+            return -torch.log_softmax(scores, dim=1)[:, 0]
         case "dpop":  # 2402.13228: a penalty where the chosen branch fell below the reference
             fallen = torch.relu(reference[:, 0] - policy[:, 0])
             return -logsigmoid(scaled - beta * settings.fall_penalty * fallen)
@@ -60,7 +66,9 @@ def preference(
 
 def at_start(settings: PreferenceSettings) -> float | None:
     """What `preference` is where policy and reference agree, or None where that depends on the pair."""
-    return {"hinge": 1.0, "ipo": 1 / (4 * settings.beta**2), "simpo": None}.get(settings.loss, math.log(2))
+    return {"hinge": 1.0, "ipo": 1 / (4 * settings.beta**2), "simpo": None, "listwise": None}.get(
+        settings.loss, math.log(2)
+    )
 
 
 def chosen_nll(policy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

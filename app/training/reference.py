@@ -14,14 +14,16 @@ import torch
 import torch.distributed as dist
 
 from app.records import digest
+from app.training import adapters
 from app.training.corpus import Corpus
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.order import micro_batches
+from app.training.trees import Rows
 
 
 def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
-    """Summed log-probabilities of chosen and rejected under the start weights, (pairs, 2) float32.
+    """Summed log-probabilities of chosen and rejected under the start weights, (pairs, branches) float32.
 
     The engine must still hold the start weights. Computed on all ranks and kept beside the run's training stages under
     a digest of weights and tokens: a run that goes on later (with other weights in the engine) has the same reference,
@@ -33,11 +35,17 @@ def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np
     dist.broadcast(found, src=0)
     if int(found):
         table = pq.read_table(path)
-        return np.stack([table["chosen"].to_numpy(), table["rejected"].to_numpy()], axis=1)
+        return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
     values = compute(engine, corpus, job, device)
     if dist.get_rank() == 0:
         _write(path, corpus, values)
     return values
+
+
+def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
+    """The same for the sequences of a batch, by the model without its adapters, (sequences,)."""
+    with torch.no_grad(), adapters.without(engine.module.model):
+        return sequence_log_probs(engine, rows, device)
 
 
 def reference_path(job: Job, corpus: Corpus) -> Path:
@@ -57,7 +65,7 @@ def digest_of(*arrays: np.ndarray) -> str:
 
 def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
     """Every rank takes its micro-batches; the parts are summed (each pair is computed by one rank)."""
-    out = torch.zeros(len(corpus), 2)
+    out = torch.zeros(len(corpus), len(corpus.branches))
     rank, world = dist.get_rank(), dist.get_world_size()
     engine.eval()
     everything = np.arange(len(corpus))
@@ -74,7 +82,8 @@ def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.n
 
 
 def _write(path: Path, corpus: Corpus, values: np.ndarray) -> None:
-    table = pa.table({"id": corpus.ids, "chosen": values[:, 0], "rejected": values[:, 1]})
+    names = ["chosen", "rejected", *(f"rejected_{k}" for k in range(2, values.shape[1]))]
+    table = pa.table({"id": corpus.ids, **dict(zip(names, values.T, strict=True))})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     pq.write_table(table, temporary)

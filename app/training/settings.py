@@ -10,6 +10,17 @@ from app.placement import Labels
 from app.settings import Settings
 
 
+class LoraSettings(Settings):
+    """Low-rank adapters (2106.09685) in place of full fine-tuning; the exported model has them merged."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ()  # names of linear layers; none: all but the output head
+    quantize: bool = False  # QLoRA (2305.14314): the frozen weights in 4 bits, by bitsandbytes, on GPUs only
+    keep: bool = False  # also export the adapter alone, as model/adapter
+
+
 class TrainSettings(Settings):
     """One method's run. `batch` counts examples or pairs an optimiser step, over all workers."""
 
@@ -26,6 +37,8 @@ class TrainSettings(Settings):
     max_length: int = Field(default=1024, ge=8)  # tokens; longer examples are skipped and counted
     group: Literal["none", "problem"] = "none"  # problem: its examples stay together in a step, over one trunk
     precision: Literal["bf16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = False  # compute layers again in the backward pass: less memory, more time
+    lora: LoraSettings | None = None
     checkpoint_steps: int = Field(default=100, ge=1)
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between greedy accuracies on validation problems
     evaluate_problems: int = Field(default=200, ge=1)  # of them, the first by id
@@ -43,12 +56,20 @@ class TrainSettings(Settings):
 class PreferenceSettings(TrainSettings):
     """DPO and per-step DPO (they differ in the pairs only). Reference = the weights it starts from."""
 
-    loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop"] = "sigmoid"
+    loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop", "listwise"] = "sigmoid"
     beta: float = Field(default=0.1, gt=0)
     label_noise: float = Field(default=0.0, ge=0, lt=0.5)  # cdpo, robust: share of pairs labelled the wrong way round
     target_margin: float = Field(default=0.0, ge=0)  # simpo: gamma
     fall_penalty: float = Field(default=50.0, ge=0)  # dpop: lambda
     nll: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
+    weights: Literal["given", "certainty"] = "given"  # certainty: times how sure rollouts are that the step lost value
+    reference: Literal["stored", "live"] = "stored"  # live: computed each step by the same model without its adapters
+
+    @model_validator(mode="after")
+    def _live_needs_adapters(self) -> PreferenceSettings:
+        if self.reference == "live" and self.lora is None:
+            raise ValueError("reference: live needs lora, whose base is the reference; without it use stored")
+        return self
 
 
 class TrainingSettings(Settings):

@@ -97,10 +97,16 @@ MakeContext = Callable[..., StageContext]
 
 @pytest.fixture
 def make_context(tiny_model: Path, tmp_path: Path) -> MakeContext:
-    """make_context(method, rows=..., root=..., placement=..., **settings) -> the context of stage training/METHOD."""
+    """make_context(method, rows=..., root=..., model=..., **settings) -> the context of stage training/METHOD."""
 
-    def make(method: str, rows: list[Any] | None = None, root: Path | None = None, **settings: Any) -> StageContext:
-        return context_of(tiny_model, method, root or tmp_path, rows, **settings)
+    def make(
+        method: str,
+        rows: list[Any] | None = None,
+        root: Path | None = None,
+        model: Path | None = None,
+        **settings: Any,
+    ) -> StageContext:
+        return context_of(model or tiny_model, method, root or tmp_path, rows, **settings)
 
     return make
 
@@ -167,6 +173,6 @@ def make_trainer(one_rank: None, make_context: MakeContext) -> Callable[..., Any
 
         job = make_job(make_context(*arguments, **settings))
         job.output.local().mkdir(parents=True, exist_ok=True)
-        return Trainer(job, load(job.dataset, job.method, job.settings.max_length), torch.device("cpu"))
+        return Trainer(job, load(job.dataset, job.method, job.settings.max_length, job.preference), torch.device("cpu"))
 
     return make

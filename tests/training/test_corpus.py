@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import UserError
 from app.training.corpus import check_vocabulary, load
+from app.training.settings import PreferenceSettings
 from tests.training.conftest import example, pair, rows_of, write_rows
 
 
@@ -85,3 +86,46 @@ def test_pairs_of_one_problem_share_its_trunk(tmp_path: Path) -> None:
     together = corpus.rows([0, 1, 2])
     assert together.tokens.shape == (1, (10 + 3 + 3 + 2) + (2 + 2 + 2))  # trunk, 451, 671, and 71 below the shared 4
     assert sorted(together.owners.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5]
+
+
+def listwise(**values: object) -> PreferenceSettings:
+    return PreferenceSettings.model_validate({"init": "base", "epochs": 1, **values})
+
+
+def test_pairs_with_one_chosen_branch_become_a_list(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    same = {"problem_id": "p", "prompt_token_ids": [3, 4], "chosen_token_ids": [5, 1]}
+    rows = [
+        pair(0, rng, **same, rejected_token_ids=[6, 6, 1], weight=1.0),
+        pair(1, rng),
+        pair(2, rng, **same, rejected_token_ids=[7, 1], weight=3.0),
+        pair(3, rng, **same, rejected_token_ids=[6, 6, 1], weight=2.0),  # the same branch again
+        pair(4, rng, **{**same, "chosen_token_ids": [8, 1]}, rejected_token_ids=[6, 6, 1]),
+    ]
+    corpus = load(write_rows(tmp_path, "dpo", rows), "dpo", 100, listwise(loss="listwise"))
+    assert corpus.ids == ["e0", "e1", "e4"]
+    assert [[branch[0].tolist() for branch in corpus.branches]] == [[[5, 1], [6, 6, 1], [7, 1]]]
+    assert corpus.branches[2][1].tolist() == []
+    assert corpus.weights.tolist() == [2.0, 1.0, 1.0]
+    assert corpus.completion_lengths([0, 2]).tolist() == [[2, 3, 2], [2, 3, 0]]
+    assert corpus.problems[0] == corpus.problems[2] != corpus.problems[1]
+    batch = corpus.rows([1, 2])
+    assert batch.sequences == 6
+    assert set(batch.owners.tolist()) == {0, 1, 3, 4}
+
+
+def test_weights_by_rollout_counts(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    sure = {"q_before": 1.0, "judged_before": 8, "q_after": 0.0, "judged_after": 8}
+    rows = [
+        pair(0, rng, weight=2.0),
+        pair(1, rng, weight=2.0, **sure),
+        pair(2, rng, **{**sure, "q_after": 1.0}),  # nothing was lost: left out
+    ]
+    data = write_rows(tmp_path, "dpo", rows)
+    given, by_counts = load(data, "dpo", 100), load(data, "dpo", 100, listwise(weights="certainty"))
+    assert given.weights.tolist() == [2.0, 2.0, 1.0]
+    assert by_counts.ids == ["e0", "e1"]
+    assert by_counts.skipped == {"no_weight": 1}
+    assert by_counts.weights[0] == 2.0
+    assert 1.99 < by_counts.weights[1] < 2.0

@@ -333,3 +333,24 @@ def test_learning_rate_warms_up_and_comes_down() -> None:
     assert rates("constant") == [0.5, 1.0] + [1.0] * 8
     assert rates("linear")[2:] == pytest.approx([1 - k / 8 for k in range(8)])
     assert rates("cosine")[2:] == pytest.approx([0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(8)])
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_model_that_cannot_branch_trains_on_plain_sequences(
+    make_trainer: MakeTrainer, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    import shutil
+
+    from transformers import MambaConfig, MambaForCausalLM
+
+    folder = tmp_path / "mamba"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)
+    MambaForCausalLM(config).save_pretrained(folder)
+    trainer = make_trainer(method, model=folder, epochs=2, warmup=0)
+    assert "sequences are computed one by one, not over shared trunks: it carries a state" in capsys.readouterr().out
+    losses, _ = trained(trainer)
+    assert losses[-1] < losses[0]
+    if method == "dpo":
+        assert losses[0] == pytest.approx(math.log(2), abs=1e-4)

@@ -136,3 +136,67 @@ def test_losses_are_those_of_trl(name: str) -> None:
     policy, own = token_logps.sum(1).view(2, pairs).T, lengths.view(2, pairs).T
     ours = losses.preference(settings(loss=name, beta=0.3, label_noise=0.1), policy, reference, own).mean()
     assert float(ours) == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["simpo", "cdpo"])
+def test_losses_without_reference_are_those_of_trl(name: str) -> None:
+    """CPOTrainer has SimPO, and with label smoothing conservative DPO where the reference cancels."""
+    trainer = pytest.importorskip("trl.experimental.cpo.cpo_trainer")
+    torch.manual_seed(0)
+    policy, lengths = -20 * torch.rand(7, 2), torch.randint(2, 30, (7, 2))
+    given_to_trl = policy / lengths if name == "simpo" else policy
+    stub = SimpleNamespace(
+        alpha=0.0,
+        beta=0.7,
+        simpo_gamma=0.4,
+        label_smoothing=0.0 if name == "simpo" else 0.2,
+        loss_type="simpo" if name == "simpo" else "sigmoid",
+        accelerator=_Accelerator(),
+    )
+    theirs, *_ = trainer.CPOTrainer.cpo_loss(stub, given_to_trl[:, 0], given_to_trl[:, 1])
+    ours = losses.preference(
+        settings(loss=name, beta=0.7, target_margin=0.4, label_noise=0.2), policy, torch.zeros(7, 2), lengths
+    )
+    assert torch.allclose(ours, theirs)
+
+
+def test_the_nll_of_the_chosen_branch_is_a_mean_a_pair_and_trl_s_a_mean_a_token() -> None:
+    """TRL's `sft` term weights pairs by length; on pairs of one length both are the same."""
+    torch.manual_seed(0)
+    pairs, length = 5, 8
+    token_logps, mask = -torch.rand(2 * pairs, length), torch.ones(2 * pairs, length, dtype=torch.long)
+    theirs = trl_loss("sft", token_logps, mask, torch.zeros(pairs, 2), beta=0.1, label_smoothing=0.0)
+    policy = token_logps.sum(1).view(2, pairs).T
+    assert float(losses.chosen_nll(policy, torch.full((pairs, 2), length)).mean()) == pytest.approx(theirs, rel=1e-6)
+
+
+@given(PAIR, PAIR, st.floats(0.01, 1))
+def test_listwise_over_one_rejected_branch_is_dpo(
+    policy: tuple[float, float], reference: tuple[float, float], beta: float
+) -> None:
+    got = [one(policy, reference, (3, 5), loss=name, beta=beta) for name in ("listwise", "sigmoid")]
+    assert got[0] == pytest.approx(got[1], abs=1e-9)
+
+
+@given(st.lists(st.tuples(LOGPS, LOGPS), min_size=2, max_size=6), st.floats(0.01, 1), st.integers(0, 3))
+def test_listwise_is_the_chance_that_the_chosen_branch_comes_first(
+    scores: list[tuple[float, float]], beta: float, absent: int
+) -> None:
+    """And branches a list does not have change nothing."""
+    columns = zip(*scores, strict=True)
+    policy, reference = (torch.tensor([column + (0.0,) * absent], dtype=torch.float64) for column in columns)
+    lengths = torch.tensor([[4] * len(scores) + [0] * absent])
+    odds = [math.exp(beta * (p - r - scores[0][0] + scores[0][1])) for p, r in scores]
+    got = losses.preference(settings(loss="listwise", beta=beta), policy, reference, lengths)
+    assert float(got[0]) == pytest.approx(math.log(sum(odds)), abs=1e-9)
+
+
+def test_absent_branches_have_no_gradient() -> None:
+    policy = torch.tensor([[-3.0, -4.0, 0.0]], requires_grad=True)
+    losses.preference(
+        settings(loss="listwise"), policy, torch.tensor([[-2.0, -1.0, 0.0]]), torch.tensor([[2, 2, 0]])
+    ).sum().backward()
+    assert policy.grad is not None
+    assert policy.grad[0, 2] == 0
+    assert float(policy.grad.sum()) == pytest.approx(0, abs=1e-7)
+    assert policy.grad[0, 0] < 0 < policy.grad[0, 1]
