@@ -42,30 +42,24 @@ class Case:
     group: str = "none"
     batch: int = 64
     micro_batch: int = 16
-    steps: int = 6
-    rounds: int = 2
+    steps: int = 5
+    rounds: int = 3
 
 
 QUICK = (
     Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8, steps=3, rounds=1),
+    Case("step DPO, world", "step_dpo", "world", steps=4, rounds=1),
+    Case("DPO, world", "dpo", "world", steps=4, rounds=1),
     Case("SFT, world", "sft", "world", steps=4, rounds=1),
 )
 FULL = (
-    Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8),
-    Case("step DPO, GSM8K length, bf16", "step_dpo", "long", "bf16", batch=16, micro_batch=8),
-    Case(
-        "step DPO, GSM8K length, 4 pits a problem",
-        "step_dpo",
-        "long",
-        alternatives=4,
-        group="problem",
-        batch=16,
-        micro_batch=8,
-    ),
+    Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8, steps=3),
     Case("step DPO, world", "step_dpo", "world"),
     Case("DPO, world", "dpo", "world"),
-    Case("DPO, world, bf16", "dpo", "world", "bf16"),
     Case("SFT, world", "sft", "world"),
+    Case("step DPO, 4 pits a problem", "step_dpo", "long", "fp32", 4, "problem", batch=16, micro_batch=8, steps=3),
+    Case("step DPO, GSM8K length, bf16", "step_dpo", "long", "bf16", batch=16, micro_batch=8, steps=3),
+    Case("DPO, world, bf16", "dpo", "world", "bf16"),
     Case("SFT, world, bf16", "sft", "world", "bf16"),
 )
 
@@ -263,24 +257,30 @@ def compare(case: Case) -> list[Row]:
 
 
 def savings() -> list[Row]:
-    """Tokens a tree saves against one sequence a branch, by steps of a solution and pairs a problem. Counted, not
-    timed.
+    """Tokens a tree saves against one sequence a branch, by steps of a solution and pairs a problem, whose pits are
+    anywhere in one solution or all at one step. Counted, not timed.
     """
+    return [
+        saving(steps, alternatives, one_pit)
+        for one_pit in (False, True)
+        for steps in (3, 5, 8)
+        for alternatives in ((2, 4, 8) if one_pit else (1, 2, 4, 8))
+    ]
+
+
+def saving(steps: int, alternatives: int, one_pit: bool) -> Row:
     from app.training.corpus import load
 
-    rows = []
-    for steps in (3, 5, 8):
-        for alternatives in (1, 2, 4, 8):
-            with tempfile.TemporaryDirectory() as folder:
-                data = Output(folder, "data", "k")
-                data.write_shard(0, PreferencePair.table(training_data.long_pairs(64, alternatives, steps)))
-                corpus = load(data, "step_dpo", 4096)
-            alone = int((2 * corpus.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in corpus.branches))
-            each = [corpus.rows([i for i, p in enumerate(corpus.problems) if p == k]) for k in set(corpus.problems)]
-            trees = sum(r.computed for r in each)
-            name = f"tokens, {steps} steps, {alternatives} pairs a problem"
-            rows.append(row(name, trees, "tokens", "plain", alone, lower_is_better=True))
-    return rows
+    with tempfile.TemporaryDirectory() as folder:
+        data = Output(folder, "data", "k")
+        pairs = training_data.long_pairs(256, alternatives, steps, one_pit)
+        data.write_shard(0, PreferencePair.table(pairs))
+        corpus = load(data, "step_dpo", 4096)
+    alone = int((2 * corpus.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in corpus.branches))
+    trees = corpus.rows(range(len(corpus))).computed
+    where = "at one step" if one_pit else "a problem"
+    name = f"tokens, {steps} steps, {alternatives} pairs {where}"
+    return row(name, trees, "tokens", "plain", alone, lower_is_better=True)
 
 
 def main() -> None:

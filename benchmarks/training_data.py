@@ -44,12 +44,12 @@ def _pair(index: int, problem: str, prompt: list[int], prefix: list[int], branch
     return PreferencePair(f"b{index}", problem, "c", "r", whole, len(prefix), chosen, rejected, "", "", "")
 
 
-def long_pairs(count: int, a_problem: int, steps: int = 5) -> list[PreferencePair]:
+def long_pairs(count: int, a_problem: int, steps: int = 5, one_pit: bool = False) -> list[PreferencePair]:
     """Step pairs of made-up tokens with the lengths of GSM8K in a chat template.
 
     A prompt has 60 to 160 tokens, a solution `steps` steps of 15 to 40; the pit of a pair is a random step, and both
     branches go on from there to the end. `a_problem` pairs share a problem, each with a pit in one and the same
-    solution.
+    solution, or with `one_pit` all at the same step of it.
     """
     rng = random.Random(0)
 
@@ -60,8 +60,8 @@ def long_pairs(count: int, a_problem: int, steps: int = 5) -> list[PreferencePai
     while len(pairs) < count:
         prompt = [rng.randrange(3, LONG_VOCABULARY) for _ in range(rng.randint(60, 160))]
         solution = [step() for _ in range(steps)]
-        for _ in range(a_problem):
-            pit = rng.randrange(1, steps)
+        pits = [rng.randrange(1, steps) for _ in range(a_problem)]
+        for pit in [pits[0]] * a_problem if one_pit else pits:
             branches = [[t for _ in range(steps - pit) for t in step()] + [1] for _ in range(2)]
             prefix = [t for s in solution[:pit] for t in s]
             pairs.append(_pair(len(pairs), f"p{len(pairs) // a_problem}", prompt, prefix, branches))
