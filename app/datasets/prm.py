@@ -85,16 +85,17 @@ def hard_labels(rows: Sequence[StepValue]) -> list[bool | None]:
     """Hard labels of the steps 1 to n of a trace.
 
     A right rollout after step j is a right way on from every step before it too, so all steps up to the last such j
-    are good. Behind it, a step from which no rollout ended right is bad, and where the search named a pit, what lies
-    before is good and the rest bad. Without a pit a step that was not rolled out has no label.
+    are good. Behind it, a step from which no rollout ended right is bad, and so is all that follows; between the two a
+    named pit divides good from bad, and without one a step that was not rolled out has no label.
     """
     alive = max((row.step for row in rows if row.hard), default=0)
+    dead = min((row.step for row in rows if row.step > alive and row.hard is False), default=len(rows) + 1)
     pit = next((row.step for row in rows if row.first_pit), None)
     out: list[bool | None] = []
     for row in rows:
         if row.step <= alive:
             out.append(True)
-        elif row.hard is False:
+        elif row.step >= dead:
             out.append(False)
         else:
             out.append(None if pit is None else row.step < pit)

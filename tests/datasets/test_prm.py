@@ -39,7 +39,8 @@ def row(step: int, correct: int | None, pit: bool = False) -> StepValue:
         ([None, None, None, 0], 3, [True, True, False, False]),  # by the pit alone
         ([3, 0, 2, 0], 2, [True, True, True, False]),  # step 2 had bad luck: the same problem was solved from step 3
         ([3, None, None, 0], None, [True, None, None, False]),
-        ([0, None, 0], None, [False, None, False]),
+        ([0, None, 0], None, [False, False, False]),
+        ([0, None, 0, 0], 3, [False, False, False, False]),  # unlucky rollouts overrule the pit
     ],
 )
 def test_hard_labels(correct: list[int | None], pit: int | None, labels: list[bool | None]) -> None:
