@@ -82,7 +82,7 @@ def test_a_rank_is_rounded_up_to_what_vllm_offers_or_refused(tmp_path: Path) -> 
         return lora_rank(str(tmp_path))
 
     assert [rank(r) for r in (1, 2, 8, 9, 64, 500)] == [1, 8, 8, 16, 64, 512]
-    with pytest.raises(UserError, match="its LoRA rank is 600, and vLLM serves up to 512"):
+    with pytest.raises(UserError, match="a LoRA adapter of rank 600; vLLM serves up to 512"):
         rank(600)
 
 
