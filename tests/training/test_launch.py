@@ -114,7 +114,9 @@ def test_a_tokenizer_smaller_than_its_data_is_refused(
 def test_a_users_mistake_on_a_worker_is_told_once(ray_local: str, make_context: MakeContext) -> None:
     """Weights that are not numbers: one clear error, not `max_failures` restarts."""
     context = make_context("sft", learning_rate=1e30, epochs=3, warmup=0, clip=1e30, placement={"max_failures": 3})
-    with pytest.raises(UserError, match=r"training/sft: the (loss|gradient norm) is .* at step \d+; try a smaller learning_rate"):
+    with pytest.raises(
+        UserError, match=r"training/sft: the (loss|gradient norm) is .* at step \d+; try a smaller learning_rate"
+    ):
         launch.run(context)
     assert not context.output.done_shards()
     assert not context.output.local("model").exists()
