@@ -24,7 +24,7 @@ SETTINGS = SamplingSettings(policy="base", samples=4, problems_per_shard=2)
 PROBLEMS = [Problem(digest(i), f"What is {i} mod 4?", str(i % 4), "train", "test", None, "{}") for i in range(80)]
 ACTORS = int(os.environ.get("SCRIPTED_ACTORS", "4"))
 GPUS = float(os.environ.get("SCRIPTED_GPUS", "0"))  # a sampling actor
-VERIFIER_CPUS = float(os.environ.get("SCRIPTED_VERIFIER_CPUS", "1"))
+ROLES = "SCRIPTED_ROLES" in os.environ  # whether each stage keeps to nodes of its role, as in cluster.yaml
 
 
 def outputs(runs: str) -> tuple[Output, Output, Output]:
@@ -58,13 +58,13 @@ def run(runs: str, seconds: float) -> None:
     problems, traces, verdicts = outputs(runs)
     problems.write_shard(0, Problem.table(PROBLEMS))
     shards = len(chunked(PROBLEMS, SETTINGS.problems_per_shard))
+    sampling = Pool(ACTORS, 1, GPUS, concurrency=2, labels={"role": "sampler"} if ROLES else {})
+    verifying = Pool(2, 1, labels={"role": "verifier"} if ROLES else {})
     pending = [i for i in range(shards) if i not in traces.done_shards()]
     print(f"sampling: {len(pending)} of {shards} shards to do", flush=True)
-    map_shards(ScriptedWorker, (traces, seconds), pending, Pool(ACTORS, 1, GPUS, concurrency=2), Progress("sampling"))
+    map_shards(ScriptedWorker, (traces, seconds), pending, sampling, Progress("sampling"))
     pending = [i for i in range(shards) if i not in verdicts.done_shards()]
-    map_shards(
-        VerificationWorker, (problems, traces, verdicts), pending, Pool(2, VERIFIER_CPUS), Progress("verification")
-    )
+    map_shards(VerificationWorker, (problems, traces, verdicts), pending, verifying, Progress("verification"))
     print("done", flush=True)
 
 

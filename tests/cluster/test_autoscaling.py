@@ -1,7 +1,7 @@
 """Ray's own autoscaler (version 2) over a provider that starts nodes on this machine: up by demand, down when idle.
 
 The nodes are real Ray nodes with GPUs that are only claimed; the job is scripted_run.py: sampling actors that ask for
-a GPU, then verifiers that need more CPUs than a sampler has, on a head that runs no work.
+a GPU, then verifiers that ask for none, each on nodes of its role, on a head that runs no work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def configuration(gcs_port: int) -> dict[str, Any]:
     provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
     workers = {
         "sampler": {"CPU": 1, "GPU": 1},
-        "verifier": {"CPU": 2},
+        "verifier": {"CPU": 1},
     }
     store = {"object_store_memory": 100_000_000}
     types = {
@@ -108,16 +108,12 @@ class Watch(threading.Thread):
                 self.seen.append(now)
 
 
-def run(cluster: LocalCluster, runs: Path) -> None:
-    """The job, to its end."""
-    environment = {
-        "RAY_ADDRESS": cluster.address,
-        "SCRIPTED_ACTORS": "2",
-        "SCRIPTED_GPUS": "1",
-        "SCRIPTED_VERIFIER_CPUS": "2",
-    }
+def run(cluster: LocalCluster, runs: Path) -> str:
+    """The job, to its end, and what it said. It asks for three samplers, where there may be two."""
+    asked = {"SCRIPTED_ACTORS": "3", "SCRIPTED_GPUS": "1", "SCRIPTED_ROLES": "1"}
+    environment = {"RAY_ADDRESS": cluster.address, **asked}
     job = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("scripted_run.py")), str(runs), "1.0"],
+        [sys.executable, str(Path(__file__).with_name("scripted_run.py")), str(runs), "2.0"],
         env=cluster.environment | environment,
         capture_output=True,
         text=True,
@@ -126,6 +122,7 @@ def run(cluster: LocalCluster, runs: Path) -> None:
         check=False,
     )
     assert job.returncode == 0, job.stdout + job.stderr + (cluster.folder / "head.log").read_text()[-3000:]
+    return job.stdout + job.stderr
 
 
 def test_from_a_head_alone_to_samplers_and_verifiers_and_back(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -133,13 +130,14 @@ def test_from_a_head_alone_to_samplers_and_verifiers_and_back(cluster: LocalClus
     watch = Watch(cluster)
     watch.start()
     try:
-        run(cluster, tmp_path / "runs")
+        said = run(cluster, tmp_path / "runs")
         begun = time.monotonic()
         cluster.wait_for(lambda: kinds(cluster) == [] and cluster.answers(), "every worker to leave")
     finally:
         watch.stopped.set()
         watch.join()
     print(f"workers, one after the other: {watch.seen}; the last left {time.monotonic() - begun:.0f} s after the end")
+    assert "room for 2 of 3 x (1 CPU, 1 GPU, role=sampler)" in said  # slower than asked, and said so; no deadlock
     assert max(workers.count("sampler") for workers in watch.seen) == 2
     assert max(workers.count("verifier") for workers in watch.seen) >= 1
     assert set(next(workers for workers in watch.seen if workers)) == {"sampler"}  # verifiers are not asked for yet
