@@ -16,7 +16,7 @@ from app.records import StepValue, Trace, Verdict
 from app.stage import Stage, StageContext
 from app.store import Output
 from tests.credit import student as world
-from tests.credit.workers import KILLS, LIVES, StudentWorker
+from tests.credit.workers import CROWD, KILLS, LIVES, StudentWorker
 
 
 def credit(folder: Path, ray_local: str, actors: int, search: str, kills: list[int | str]) -> Output:
@@ -24,12 +24,13 @@ def credit(folder: Path, ray_local: str, actors: int, search: str, kills: list[i
     folder.mkdir()
     made = world.problems()
     recipe = world.recipe(
-        placement={"sampling": {"actors": actors, "cpus": 0.5, "concurrent_shards": 2}},
+        placement={"sampling": {"actors": actors, "cpus": 0.5, "concurrent_shards": 1 if actors > 1 else 2}},
         credit={"search": search, "correct_traces": 1},
-        sampling={"problems_per_shard": 2},
+        sampling={"problems_per_shard": 1},
     )
     inputs = asyncio.run(world.sampled(folder, world.Student(made, world.renderer()), made, recipe))
     (folder / KILLS).write_text(json.dumps(kills))
+    (folder / CROWD).write_text(str(actors))
     output = Output(str(folder), "credit", "k")
     stage = Stage("credit", run, {}, tuple(inputs), options={"problems": "problems", "policy": "base"})
     run(StageContext(stage, recipe, inputs, output, Progress("credit", io.StringIO())), StudentWorker)

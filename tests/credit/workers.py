@@ -14,7 +14,7 @@ from app.sampling.engine import Completion, Engine, Request
 from app.store import Output
 from tests.credit import student as world
 
-KILLS, LIVES = "kills.json", "lives"  # in the run's folder
+KILLS, LIVES, CROWD = "kills.json", "lives", "crowd"  # in the run's folder
 
 
 class Late(world.Student):
@@ -60,6 +60,13 @@ class StudentWorker(CreditWorker):
             self.engine.dies_at = end
         elif end:
             self.output = Doomed(self.output.root, self.output.stage, f"{self.output.key}!{end}")
+
+    async def process(self, index: int) -> dict[str, float]:
+        """Wait until as many actors as `crowd` says are there: a small run would be over before a pool has grown."""
+        folder = Path(self.output.root)
+        while (folder / LIVES).stat().st_size < int((folder / CROWD).read_text()):
+            await asyncio.sleep(0.05)
+        return await super().process(index)
 
     def start_engine(self) -> Engine:
         return Late(world.problems(), self.renderer)
