@@ -157,8 +157,9 @@ class Bench:
         """Traces a second of the verifiers."""
         place = self.recipe.placement.verification
         pool = Pool.of(place, "placement.verification")
-        shards = self.traces.done_shards()
-        map_shards(TimedVerifier, (self.problems, self.traces, self.verdicts), shards, pool, Progress("verification"))
+        shards, progress = self.traces.done_shards(), Progress("verification")
+        progress.begin(len(shards))
+        map_shards(TimedVerifier, (self.problems, self.traces, self.verdicts), shards, pool, progress)
         first, last = span(self.verdicts)
         rate = self.verdicts.counts()["verdicts"] / (last - first)
         return [
@@ -210,9 +211,13 @@ class RawEngine:
         os.environ.update({} if place.gpus else cpu_environment(place))
         from vllm import LLM
 
-        memory: dict[str, Any] = {"kv_cache_memory_bytes": int(place.kv_cache_gib * 2**30)}
+        # On a CPU chunked prefill fails with seeds (its generator has no offset): our engine goes without it there too.
+        device: dict[str, Any] = {
+            "kv_cache_memory_bytes": int(place.kv_cache_gib * 2**30),
+            "enable_chunked_prefill": False,
+        }
         if place.gpus:
-            memory = {"gpu_memory_utilization": place.gpu_memory, "tensor_parallel_size": max(1, int(place.gpus))}
+            device = {"gpu_memory_utilization": place.gpu_memory, "tensor_parallel_size": max(1, int(place.gpus))}
         self.llm = LLM(
             model,
             trust_remote_code=trust_remote_code,
@@ -222,7 +227,7 @@ class RawEngine:
             enforce_eager=place.enforce_eager,
             enable_prefix_caching=True,
             generation_config="vllm",
-            **memory,
+            **device,
         )
 
     def rate(self, requests: list[tuple[list[int], int]], settings: SamplingSettings) -> float:
