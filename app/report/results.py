@@ -140,7 +140,8 @@ def _credit(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> 
     if "credit" not in inputs:
         return None
     traces = pits = valued = 0
-    for table in inputs["credit"].tables(["trace_id", "q", "first_pit"]):
+    for everything in inputs["credit"].tables(["trace_id", "q", "first_pit", "right"]):
+        table = everything.filter(pc.invert(everything["right"]))  # credit may look at right traces as well
         traces += len(pc.unique(table["trace_id"]))  # a shard holds whole traces
         pits += pc.sum(table["first_pit"]).as_py() or 0
         valued += len(table) - table["q"].null_count

@@ -127,6 +127,7 @@ def load_model(job: Job, quantize: bool | None = None) -> Any:
         revision=job.revision,
         dtype=DTYPES[job.settings.precision],
         trust_remote_code=job.trust_remote_code,
+        use_safetensors=True,  # never a pickle
         **(_four_bits(job) if quantize else {}),
     )
     model.config.use_cache = False
