@@ -17,7 +17,7 @@ def make(folder: Path, step: int) -> Path:
     path = folder / f"step-{step:08d}"
     (path / "state").mkdir(parents=True)
     (path / "state" / "weights.pt").write_bytes(b"0123456789")
-    listed = {"state/weights.pt": 10}
+    listed = {"state/weights.pt": checkpoint.sampled_digest(path / "state" / "weights.pt")}
     (path / checkpoint.LISTING).write_text(json.dumps({"step": step, "facts": {}, "files": listed}))
     return path
 
@@ -57,12 +57,12 @@ def test_a_linked_file_is_refused(folder: Path, tmp_path: Path, listed: bool) ->
     assert names(folder) == ["step-00000010"]
 
 
-@pytest.mark.parametrize("name", ["../../../planted.pt", "/etc/hostname"])
+@pytest.mark.parametrize("name", ["../../../planted.pt", "/etc/passwd"])
 def test_a_listing_that_points_out_changes_nothing_of_what_is_read(folder: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "planted.pt").write_bytes(b"0123456789")
     path = make(folder, 20)
     body = json.loads((path / checkpoint.LISTING).read_text())
-    (path / checkpoint.LISTING).write_text(json.dumps(body | {"files": {name: 10}}))
+    (path / checkpoint.LISTING).write_text(json.dumps(body | {"files": {name: checkpoint.sampled_digest(path / name)}}))
     assert names(folder) == ["step-00000010"]
 
 
