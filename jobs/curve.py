@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.answers import read
 from app.evaluation.curve import BASELINE, Greedy, curve
 from app.graph import METHODS, build
 from app.plan import keys_of
 from app.recipe import Recipe, load
+from app.report.results import answers_of
 from app.store import Output
 from jobs.run import find_recipe
 
@@ -87,14 +87,7 @@ def baseline_only(recipe: Recipe) -> Recipe:
 def greedy(cell: Cell, method: str, root: str) -> Greedy:
     """Greedy outcomes of one trained method."""
     stage = f"evaluation/{method}"
-    output = Output(root, stage, keys_of(build(cell.recipe))[stage])
-    answers = read(
-        (
-            output.read_shard(index, ["id", "problem_id", "sample"]),
-            output.read_shard(index, ["trace_id", "outcome", "extracted"], kind="verdicts"),
-        )
-        for index in output.done_shards()
-    )
+    answers = answers_of(Output(root, stage, keys_of(build(cell.recipe))[stage]))
     return {(cell.seed, problem): outcome for problem, outcome in answers.greedy.items()}
 
 
