@@ -87,7 +87,7 @@ def _fit(series: list[Point]) -> dict[str, Any] | None:
 
 
 def _saved(baseline: list[Point], point: Point) -> dict[str, Any]:
-    """How many times less data than the baseline; no reading below its own size is refused: it may have saved none."""
+    """How many times less data than the baseline, beyond its sizes too; or the reason why that cannot be read."""
     if len(baseline) < 2:
         return {"value": None, "reason": f"{BASELINE} was trained at fewer than two sizes"}
     try:
