@@ -53,7 +53,7 @@ PEER, OURS, SUMS = "exhaustive, rollouts 8", "adaptive, confidence 0.7", "adapti
 SURE = (0.0, 0.7, 0.8, 0.9, 0.95)  # least confidence of the pits behind pairs
 SCALES = {  # problems of the searches and of the engine's rate; traces with reference values
     True: (60, 120, 6),
-    False: (240, 480, 40),
+    False: (240, 1200, 40),
 }
 
 

@@ -2,6 +2,9 @@
 
     python -m benchmarks.sampling [--quick] [--json FILE]
 
+Raw vLLM is its offline class `LLM`, as it comes and with cache blocks as small as the stage's, the one setting of the
+engine in which they differ.
+
 Every rate is tokens written over the time from the first request to the last trace on disk (for a peer: to its last
 output), engine start left out. Raw vLLM and the stage are measured when their engines have answered a few requests;
 ray.data.llm cannot wait for that, so it is compared with the stage from its engine's very first request on. In each
@@ -39,7 +42,7 @@ from app.sampling import stage as sampling
 from app.sampling.engine import Engine, Request
 from app.sampling.programs import sample_request
 from app.sampling.settings import Until
-from app.sampling.vllm import VllmEngine, cpu_environment
+from app.sampling.vllm import CPU_BLOCK, VllmEngine, cpu_environment
 from app.stage import Stage, StageContext
 from app.store import Output
 from benchmarks import quotas
@@ -47,6 +50,7 @@ from benchmarks.table import Row, arguments, publish, row
 
 SAMPLES = 16
 STAGE, COLD, RAY = "stage", "stage from its engine's first request", "ray.data.llm"
+RAW = {"raw-vllm": None, "raw-vllm with our cache blocks": CPU_BLOCK}
 WARM = 192  # requests that an engine answers before it is measured
 LENGTHS = ("fixed", "lognormal")
 Contender = Callable[[int], dict[str, float]]
@@ -153,9 +157,13 @@ class RawEngine:
 
     In one process it shares a core with its own tokenizer work; in two, its default, it pays for messages. Which is
     faster depends on the machine: both are measured alike, and the one with the better median is the peer.
+
+    Args:
+        processes: "0" for one process, "1" for two.
+        block: tokens of a cache block; None for vLLM's own choice.
     """
 
-    def __init__(self, processes: str) -> None:
+    def __init__(self, processes: str, block: int | None) -> None:
         place = recipe_of("fixed").placement.sampling
         os.environ.update(cpu_environment(place) | {"VLLM_ENABLE_V1_MULTIPROCESSING": processes})
         from vllm import LLM
@@ -168,6 +176,7 @@ class RawEngine:
             enable_prefix_caching=True,
             enable_chunked_prefill=False,
             generation_config="vllm",
+            **({"block_size": block} if block else {}),
         )
 
     def rate(self, requests: list[tuple[Request, int]]) -> float:
@@ -246,8 +255,9 @@ def measure(problems: int, rounds: int, folder: str) -> list[Row]:
     source = Output(folder, "problems", "k")
     source.write_shard(0, Problem.table(make_problems(0, problems, "train", World())))
     raws = {
-        name: ray.remote(RawEngine).options(num_cpus=0).remote(processes)
-        for name, processes in (("raw-vllm, one process", "0"), ("raw-vllm, two processes", "1"))
+        f"{peer}, {spread}": ray.remote(RawEngine).options(num_cpus=0).remote(processes, block)
+        for peer, block in RAW.items()
+        for spread, processes in (("one process", "0"), ("two processes", "1"))
     }
     rows = []
     for kind in LENGTHS:
@@ -256,8 +266,9 @@ def measure(problems: int, rounds: int, folder: str) -> list[Row]:
             ray.get(raw.rate.remote(warm_requests(kind)))
         print(f"{kind} lengths, tokens/s", flush=True)
         rates = in_turn(contenders(kind, source, requests, raws, folder), rounds)
-        best = max(raws, key=lambda name: median(rates[name]))
-        rows.append(compared(f"sampling stage, {kind} lengths", rates[STAGE], "raw-vllm", rates[best]))
+        for peer in RAW:
+            best = max((median(rates[name]), name) for name in raws if name.startswith(f"{peer}, "))[1]
+            rows.append(compared(f"sampling stage, {kind} lengths", rates[STAGE], peer, rates[best]))
         if RAY in rates:
             rows.append(compared(f"sampling stage, {kind} lengths, cold", rates[COLD], RAY, rates[RAY]))
     return rows

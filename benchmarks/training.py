@@ -32,7 +32,7 @@ from benchmarks.table import Row, arguments, publish, row
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. `model` is world or long; `alternatives` pairs share a problem (long pairs only)."""
+    """One comparison. `model` is world or long; `alternatives` pairs share a problem."""
 
     name: str
     method: str
@@ -49,18 +49,19 @@ class Case:
 QUICK = (
     Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8, steps=3, rounds=1),
     Case("step DPO, world", "step_dpo", "world", steps=4, rounds=1),
+    Case("step DPO, world, 4 pairs a problem", "step_dpo", "world", "fp32", 4, "problem", steps=4, rounds=1),
     Case("DPO, world", "dpo", "world", steps=4, rounds=1),
     Case("SFT, world", "sft", "world", steps=4, rounds=1),
 )
 FULL = (
     Case("step DPO, GSM8K length", "step_dpo", "long", batch=16, micro_batch=8, steps=3),
     Case("step DPO, world", "step_dpo", "world"),
+    Case("step DPO, world, 4 pairs a problem", "step_dpo", "world", "fp32", 4, "problem"),
     Case("DPO, world", "dpo", "world"),
     Case("SFT, world", "sft", "world"),
-    Case("step DPO, 4 pits a problem", "step_dpo", "long", "fp32", 4, "problem", batch=16, micro_batch=8, steps=3),
-    Case("step DPO, GSM8K length, bf16", "step_dpo", "long", "bf16", batch=16, micro_batch=8, steps=3),
-    Case("DPO, world, bf16", "dpo", "world", "bf16"),
-    Case("SFT, world, bf16", "sft", "world", "bf16"),
+    Case("step DPO, 4 pits a problem", "step_dpo", "long", "fp32", 4, "problem", 16, 8, steps=3, rounds=1),
+    Case("step DPO, GSM8K length, bf16", "step_dpo", "long", "bf16", batch=16, micro_batch=8, steps=3, rounds=1),
+    Case("step DPO, world, bf16", "step_dpo", "world", "bf16", rounds=1),
 )
 
 
@@ -69,7 +70,7 @@ def rows_of(case: Case) -> list[Any]:
     count = case.batch * (case.steps + 1)
     if case.model == "long":
         return list(training_data.long_pairs(count, case.alternatives))
-    return list(training_data.world_rows(case.method, count))
+    return list(training_data.world_rows(case.method, count, case.alternatives))
 
 
 def model_path(case: Case, folder: Path) -> str:

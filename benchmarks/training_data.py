@@ -68,10 +68,11 @@ def long_pairs(count: int, a_problem: int, steps: int = 5, one_pit: bool = False
     return pairs[:count]
 
 
-def world_rows(method: str, count: int) -> list[Example] | list[PreferencePair]:
+def world_rows(method: str, count: int, a_problem: int = 1) -> list[Example] | list[PreferencePair]:
     """SFT examples, or pairs of a teacher's solution and one with a wrong number from some line on.
 
-    For `dpo` the pair is two whole solutions, for `step_dpo` what follows the last shared line.
+    For `dpo` the pair is two whole solutions, for `step_dpo` what follows the last shared line. `a_problem` pairs share
+    a problem and its good solution, each with a wrong one of its own.
     """
     from app.policy import WORLD_MODEL
     from app.problems.world import World, teacher_solution
@@ -82,9 +83,9 @@ def world_rows(method: str, count: int) -> list[Example] | list[PreferencePair]:
     examples: list[Example] = []
     pairs: list[PreferencePair] = []
     for index in range(count):
-        problem = world.problem(0, index)
+        problem = world.problem(0, index // a_problem)
         prompt = renderer.prompt_ids(problem.statement)
-        good = teacher_solution(problem, 2 * index)
+        good = teacher_solution(problem, 2 * (index // a_problem))
         if method == "sft":
             completion = renderer.completion_ids(good)
             examples.append(Example(f"b{index}", problem.id, None, prompt, completion, problem.statement, good))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 GIB = 2**30
 ADAPTERS = 4  # that may be in one batch; others wait for their turn
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Tokens of a cache block on CPUs. vLLM's 128 there keeps nothing of a prompt shorter than that, and its attention reads
+# whole blocks; below 32 its kernels are not made for.
+CPU_BLOCK = 32
 # This process is the engine's own already: it needs none beside it.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -91,7 +94,7 @@ class VllmEngine(Engine):
         """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
         parameters, prompt = self.parameters(request), list(request.prompt_token_ids)
         with self.meter.request() as span:
-            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter)
+            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter, request.priority)
             self.meter.wrote(len(tokens))
         if reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {reason!r}")
@@ -141,12 +144,12 @@ class LlmSteps:
     def describe(self) -> dict[str, Any]:
         return {"context_length": self.llm.model_config.max_model_len}
 
-    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None) -> None:
+    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None, priority: int) -> None:
         if adapter and adapter not in self._adapters:
             self._adapters[adapter] = self._lora(adapter, len(self._adapters) + 1, adapter)
         asked = self._parameters(**parameters, output_kind=self._final)
         lora = self._adapters[adapter] if adapter else None
-        self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora)
+        self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora, priority=priority)
 
     def abort(self, name: str) -> None:
         outputs = self.llm.output_processor
@@ -199,6 +202,7 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         "enable_prefix_caching": True,
         "worker_extension_cls": "app.sampling.reload.WeightLoader",
         "disable_log_stats": True,
+        "scheduling_policy": "priority",
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
     }
     if placement.gpus:
@@ -206,6 +210,7 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
     else:
         arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
+        arguments["block_size"] = CPU_BLOCK
         # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
         arguments["enable_chunked_prefill"] = False
     if adapter:

@@ -24,7 +24,7 @@ def test_a_cpu_engine_gets_memory_in_bytes_and_no_gpu_settings() -> None:
 def test_gpus_above_one_are_tensor_parallel(gpus: float, parallel: int) -> None:
     found = engine_arguments(EnginePlacement(gpus=gpus, gpu_memory=0.4))
     assert (found["tensor_parallel_size"], found["gpu_memory_utilization"]) == (parallel, 0.4)
-    assert not {"kv_cache_memory_bytes", "enable_chunked_prefill"} & found.keys()
+    assert not {"kv_cache_memory_bytes", "enable_chunked_prefill", "block_size"} & found.keys()
 
 
 def test_arguments_are_plain_json_and_known_to_vllm(tmp_path: Path) -> None:
