@@ -32,7 +32,7 @@ class HeldOut:
         self.worker: EvaluationWorker | None = None
 
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
-        """Answer with the weights at `path`, a folder or its URI; accuracy over the judged answers, and what it cost."""
+        """Answer with the weights at `path`, a folder or its URI: accuracy over the judged answers, and costs."""
         began = time.monotonic()
         with borrowed(path) as folder:
             policy = Policy(folder, fingerprint)
