@@ -193,6 +193,9 @@ class RemoteFile:
 
     uri: str
 
+    def __str__(self) -> str:
+        return self.uri
+
     def exists(self) -> bool:
         fs, path = filesystem(self.uri)
         return fs.get_file_info(path).type == pafs.FileType.File

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import UserError
-from app.mirror import RemoteFile, here
+from app.mirror import RemoteFile, TextFile, here
 from app.settings import ModelSettings
 from app.store import Output, filesystem
 
@@ -61,7 +61,7 @@ def _stored_policy(output: Output) -> Policy:
     config = RemoteFile(posixpath.join(model, ADAPTER))
     if not config.exists():
         return Policy(model, output.key)
-    base = json.loads(config.read_text())["base_model_name_or_path"]
+    base = _base_name(config)
     if base.startswith("."):
         scheme, _, path = model.partition("://")
         base = f"{scheme}://{posixpath.normpath(posixpath.join(path, base))}"
@@ -73,9 +73,7 @@ def adapter_base(folder: Path) -> str:
 
     Where the adapter's folder holds base.json, its "fingerprint" must be the base folder's own. Raises UserError.
     """
-    name = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
-    if not name:
-        raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; write there what the adapter adapts")
+    name = _base_name(folder / ADAPTER)
     near = folder / name
     if not near.is_dir():
         if name.startswith((".", "/", "~")):
@@ -87,6 +85,13 @@ def adapter_base(folder: Path) -> str:
         if (found := folder_fingerprint(str(near))) != expected:
             raise UserError(f"{near}: not the weights that {folder} was trained on ({found}, not {expected})")
     return str(near)
+
+
+def _base_name(config: TextFile) -> str:
+    name = json.loads(config.read_text()).get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{config}: base_model_name_or_path is missing; write there what the adapter adapts")
+    return name
 
 
 def check_folder(path: str) -> None:

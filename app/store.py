@@ -49,6 +49,15 @@ def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
         raise UserError(f"{root}: cannot be reached: {error}") from error
 
 
+def check_reachable(root: str) -> None:
+    """Raise UserError where the storage of a run at a URI does not answer, or refuses."""
+    fs, path = filesystem(root)
+    try:
+        fs.get_file_info(path)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read: {error}. Mend the access to it, then run the same command") from error
+
+
 def cache() -> Path:
     """Where this node keeps copies of what lies in object storage. Its owner's alone: checkpoints are unpickled."""
     folder = Path(os.environ.get("EIGHTFOLD_CACHE") or Path.home() / ".cache" / "eightfold")

@@ -29,7 +29,7 @@ def ray_local() -> Iterator[str]:
         _temp_dir=folder,
         log_to_driver=False,
         object_store_memory=512 * 2**20,
-        runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "1"}},
+        runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "1", "EIGHTFOLD_CACHE": f"{folder}/cache"}},
     )
     yield folder
     ray.shutdown()

@@ -1,4 +1,4 @@
-"""A run whose folder is in a bucket, by the loop in this process: what a run on a disk writes, through kills as well."""
+"""A run whose folder is in a bucket, by the loop in this process: what a run on a disk writes, through kills too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.training.metrics import Told, read, restarts_of
 from tests.training.test_loop import close, kill_at, weights
 
 MakeTrainer = Callable[..., Trainer]
-HOW: dict[str, Any] = {"steps": 12, "checkpoint_steps": 3}
+HOW: dict[str, Any] = {"steps": 12, "checkpoint_steps": 3, "batch": 4}
 
 
 def files(uri: str) -> list[str]:
