@@ -254,6 +254,14 @@ def publish(output: Output, name: str) -> None:
     shutil.rmtree(output.local(name))
 
 
+def discard(output: Output, name: str) -> None:
+    """Remove a folder of a stage, wherever the run lies."""
+    if output.remote:
+        Folder(posixpath.join(output.uri, name)).remove()
+    else:
+        shutil.rmtree(output.local(name), ignore_errors=True)
+
+
 def here(path: str) -> str:
     """A folder at a URI as a folder of this node; a path or a hub's name as it is."""
     if "://" not in path:

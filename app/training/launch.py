@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import threading
 import time
 from importlib import import_module
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from app.capacity import Need, watched
 from app.errors import UserError
-from app.mirror import Folder, RemoteFile, TextFile
+from app.mirror import RemoteFile, TextFile, discard
 from app.policy import Policy, base_policy, trained_policy
 from app.progress import Progress
 from app.stage import StageContext
@@ -167,7 +166,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
     from app.training.worker import train_worker
 
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    placement, storage = job.placement, f"{job.output.uri}/ray"
+    placement = job.placement
     resources: dict[str, float] = {"CPU": placement.cpus}
     if placement.gpus:
         resources["GPU"] = placement.gpus
@@ -183,7 +182,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         ),
         run_config=RunConfig(
             name=f"{job.method}-{job.output.key}",
-            storage_path=storage,
+            storage_path=f"{job.output.uri}/ray",
             failure_config=FailureConfig(max_failures=placement.max_failures),
         ),
     )
@@ -210,10 +209,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
                 job.candidates.stop.touch()  # the workers end at their next step
             raise
     follower.look()
-    if job.output.remote:
-        Folder(storage).remove()
-    else:
-        shutil.rmtree(storage, ignore_errors=True)
+    discard(job.output, "ray")
     if error:
         raise RuntimeError(f"training/{job.method} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
 
