@@ -9,7 +9,7 @@ from pyarrow import fs as pafs
 
 from app.recipe import Recipe
 from app.stage import Stage
-from app.store import Output
+from app.store import Output, check_reachable
 
 PREFIXES = 4  # prefixes a trace that a search tries, for the estimate: about log2 of its steps
 
@@ -34,7 +34,8 @@ def keys_of(stages: list[Stage]) -> dict[str, str]:
 
 
 def plan(stages: list[Stage], root: str) -> list[Step]:
-    """The state of every stage under a run's root."""
+    """The state of every stage under a run's root. Raises UserError where that cannot be asked."""
+    check_reachable(root)
     keys = keys_of(stages)
     steps = []
     for stage in stages:

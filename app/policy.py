@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import posixpath
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import UserError
+from app.mirror import RemoteFile, TextFile, here
 from app.settings import ModelSettings
 from app.store import Output, filesystem
 
@@ -18,14 +20,18 @@ WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
 @dataclass(frozen=True)
 class Policy:
-    """A folder or hub name that transformers and vLLM load, and a fingerprint of the weights for ids.
+    """A folder, the URI of one, or a hub name, and a fingerprint of the weights for ids.
 
     With an adapter, `path` is the model that the adapter was trained on, tokenizer included.
     """
 
     path: str
     fingerprint: str
-    adapter: str | None = None  # folder of a LoRA adapter as peft writes it
+    adapter: str | None = None  # folder of a LoRA adapter as peft writes it, or its URI
+
+    def here(self) -> Policy:
+        """The same as transformers and vLLM load it: what lies at a URI, in this node's copy."""
+        return replace(self, path=here(self.path), adapter=self.adapter and here(self.adapter))
 
 
 def base_policy(model: ModelSettings) -> Policy:
@@ -41,10 +47,25 @@ def base_policy(model: ModelSettings) -> Policy:
 
 def trained_policy(output: Output) -> Policy:
     """The weights a training stage exported: a whole model, or a LoRA adapter beside the name of its base."""
+    if output.remote:
+        return _stored_policy(output)
     folder = output.local("model")
     if not (folder / ADAPTER).is_file():
         return Policy(str(folder), output.key)
     return Policy(adapter_base(folder), output.key, str(folder))
+
+
+def _stored_policy(output: Output) -> Policy:
+    """The same in object storage; an adapter names its base there, by URI or relative to itself, or on a hub."""
+    model = posixpath.join(output.uri, "model")
+    config = RemoteFile(posixpath.join(model, ADAPTER))
+    if not config.exists():
+        return Policy(model, output.key)
+    base = _base_name(config)
+    if base.startswith("."):
+        scheme, _, path = model.partition("://")
+        base = f"{scheme}://{posixpath.normpath(posixpath.join(path, base))}"
+    return Policy(base, output.key, model)
 
 
 def adapter_base(folder: Path) -> str:
@@ -52,9 +73,7 @@ def adapter_base(folder: Path) -> str:
 
     Where the adapter's folder holds base.json, its "fingerprint" must be the base folder's own. Raises UserError.
     """
-    name = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
-    if not name:
-        raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; write there what the adapter adapts")
+    name = _base_name(folder / ADAPTER)
     near = folder / name
     if not near.is_dir():
         if name.startswith((".", "/", "~")):
@@ -66,6 +85,13 @@ def adapter_base(folder: Path) -> str:
         if (found := folder_fingerprint(str(near))) != expected:
             raise UserError(f"{near}: not the weights that {folder} was trained on ({found}, not {expected})")
     return str(near)
+
+
+def _base_name(config: TextFile) -> str:
+    name = json.loads(config.read_text()).get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{config}: base_model_name_or_path is missing; write there what the adapter adapts")
+    return name
 
 
 def check_folder(path: str) -> None:

@@ -18,7 +18,7 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +29,40 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.records import chunked, totals
+from app.records import chunked, digest, totals
 
 COUNTS = b"eightfold.counts"
 DIGEST = b"eightfold.digest"
 READERS = 32  # threads that read footers: what takes time is storage's answer, not the processor
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
     """The pyarrow file system of a path or URI, and the path inside it."""
-    if "://" in root:
+    if "://" not in root:
+        return pafs.LocalFileSystem(), os.path.abspath(root)
+    try:
         return pafs.FileSystem.from_uri(root)
-    return pafs.LocalFileSystem(), os.path.abspath(root)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{root}: cannot be reached: {error}") from error
+
+
+def check_reachable(root: str) -> None:
+    """Raise UserError where the storage of a run at a URI does not answer, or refuses."""
+    fs, path = filesystem(root)
+    try:
+        fs.get_file_info(path)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read: {error}. Mend the access to it, then run the same command") from error
+
+
+def cache() -> Path:
+    """Where this node keeps copies of what lies in object storage. Its owner's alone: checkpoints are unpickled."""
+    folder = Path(os.environ.get("EIGHTFOLD_CACHE") or Path.home() / ".cache" / "eightfold")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,11 @@ class Output:
     def uri(self) -> str:
         """Address of the folder: a plain path for local runs."""
         return posixpath.join(self.root, self.stage, self.key)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the run lies at a URI, and not on a disk."""
+        return "://" in self.root
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """The file system and the folder's path in it."""
@@ -152,7 +177,7 @@ class Output:
         fs, _ = self.open()
         shards, rows, found = self.done_shards(kind), 0, hashlib.blake2b(digest_size=16)
         counts: dict[str, float] = {}
-        footers = _parallel(lambda index: pq.read_metadata(self.shard_path(index, kind), filesystem=fs), shards)
+        footers = parallel(lambda index: pq.read_metadata(self.shard_path(index, kind), filesystem=fs), shards)
         for index, footer in zip(shards, footers, strict=True):
             rows += footer.num_rows
             counts = totals((counts, _counts(footer)))
@@ -169,7 +194,7 @@ class Output:
                 data = file.read()
             return None if _intact(data) else f"{kind}-{index:05d}.parquet"
 
-        return [name for name in _parallel(check, self.done_shards(kind)) if name]
+        return [name for name in parallel(check, self.done_shards(kind)) if name]
 
     def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""
@@ -207,10 +232,11 @@ class Output:
             return json.loads(file.read())
 
     def local(self, *parts: str) -> Path:
-        """A folder of this output on the local disk, for weights and checkpoints; an error for a remote run."""
-        if "://" in self.root:
-            raise UserError(f"{self.uri}: this stage needs a run folder on a (shared) disk; give --runs a path")
-        return Path(self.uri, *parts)
+        """A folder of this output on a disk, for weights and checkpoints; of a remote run a place in this node's cache,
+        which app/mirror.py fills and empties.
+        """
+        base = cache() / "runs" / digest(self.root, size=8) if self.remote else Path(self.root)
+        return Path(base, self.stage, self.key, *parts)
 
     @contextlib.contextmanager
     def atomic(self, name: str) -> Iterator[Any]:
@@ -236,17 +262,18 @@ class Output:
                 os.remove(temporary)
             if isinstance(error, OSError):
                 raise UserError(
-                    f"cannot write {final}: {error}. What was written before is safe: "
-                    "mend the folder or free some space, then run the same command again"
+                    f"cannot write {posixpath.join(self.uri, name)}: {error}. What was written before is safe: "
+                    f"{'mend the access to it' if remote else 'mend the folder or free some space'}, "
+                    "then run the same command again"
                 ) from error
             raise
 
 
-def _parallel(work: Callable[[int], T], items: list[int]) -> Iterator[T]:
+def parallel(work: Callable[[S], T], items: Sequence[S], threads: int = READERS) -> Iterator[T]:
     """`work` of each item, in order, by threads; a bounded number of results waits."""
-    with ThreadPoolExecutor(max(1, min(READERS, len(items)))) as threads:
-        for some in chunked(items, 32 * READERS):
-            yield from threads.map(work, some)
+    with ThreadPoolExecutor(max(1, min(threads, len(items)))) as pool:
+        for some in chunked(items, 32 * threads):
+            yield from pool.map(work, some)
 
 
 def _counts(footer: pq.FileMetaData) -> dict[str, float]:

@@ -24,6 +24,7 @@ from app.errors import UserError
 from app.graph import build
 from app.journal import FILE as JOURNAL
 from app.journal import REMOTE
+from app.mirror import file_of
 from app.plan import Step, plan
 from app.progress import clock
 from app.recipe import Recipe, load
@@ -75,8 +76,8 @@ def _line(step: Step, recipe: Recipe, outputs: dict[str, Output], running: bool)
         manifest = output.manifest()
         shards, tokens = manifest["shards"], tokens_of(name, manifest["counts"])
         return Line(name, "done", shards, shards, "shards", None, tokens, manifest["seconds"], spent)
-    if name.startswith("training/") and "://" not in output.root:
-        rows = read_metrics(output.local("metrics.jsonl"))
+    if name.startswith("training/"):
+        rows = read_metrics(file_of(output, "metrics.jsonl"))
         pace = [row["seconds"] for row in rows[-WINDOW:]]
         done, pieces, unit = len(rows), _steps(recipe, name), "steps"
         rate = len(pace) / sum(pace) if pace and sum(pace) > 0 else None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.s3 import make_bucket, s3_server
 
 settings.register_profile("eightfold", deadline=None)  # a test must not fail because the machine is busy
 settings.load_profile("eightfold")
@@ -25,8 +29,24 @@ def ray_local() -> Iterator[str]:
         _temp_dir=folder,
         log_to_driver=False,
         object_store_memory=512 * 2**20,
-        runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "1"}},
+        runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "1", "EIGHTFOLD_CACHE": f"{folder}/cache"}},
     )
     yield folder
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    """The environment of processes that use this session's S3 server."""
+    pytest.importorskip("moto", reason="moto[server] plays S3")
+    with s3_server() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Address of an empty bucket; this node's copies are in `tmp_path/cache`."""
+    for name, value in (s3_environment | {"EIGHTFOLD_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    return make_bucket(f"bucket-{uuid.uuid4().hex[:8]}", s3_environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
+from pyarrow import fs as pafs
+
+from app.store import filesystem
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +45,7 @@ def recipe_file(folder: Path, recipe: dict[str, object]) -> Path:
     return path
 
 
-def start(recipe: Path, runs: Path, *more: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+def start(recipe: Path, runs: Path | str, *more: str, log: Path | None = None) -> subprocess.Popen[bytes]:
     """Start the main job in a process group of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     out = log.open("ab") if log else subprocess.DEVNULL
@@ -49,9 +53,11 @@ def start(recipe: Path, runs: Path, *more: str, log: Path | None = None) -> subp
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True)
 
 
-def run(recipe: Path, runs: Path, *more: str, timeout: float = 900) -> str:
-    """Run the main job to its end; its output. Fails the test where it fails."""
-    log = runs.parent / f"{runs.name}.log"
+def run(recipe: Path, runs: Path | str, *more: str, timeout: float = 900) -> str:
+    """Run the main job to its end; its output. Fails the test where it fails. The log lies beside a folder of runs, or,
+    where they are at an address, beside the recipe.
+    """
+    log = runs.parent / f"{runs.name}.log" if isinstance(runs, Path) else recipe.with_suffix(".log")
     process = start(recipe, runs, *more, log=log)
     try:
         code = process.wait(timeout)
@@ -64,15 +70,17 @@ def run(recipe: Path, runs: Path, *more: str, timeout: float = 900) -> str:
     return text
 
 
-def ids(run_folder: Path) -> dict[str, list[str]]:
+def ids(run_folder: Path | str) -> dict[str, list[str]]:
     """Every id each stage wrote, sorted: what two runs of one recipe must agree on."""
     found: dict[str, list[str]] = {}
-    for file in sorted(run_folder.rglob("*.parquet")):
-        kind = file.name.rpartition("-")[0]
-        table = pq.read_table(file)
+    fs, base = filesystem(str(run_folder))
+    infos = fs.get_file_info(pafs.FileSelector(base, recursive=True))
+    for file in sorted(info.path for info in infos if info.path.endswith(".parquet")):
+        kind = posixpath.basename(file).rpartition("-")[0]
+        table = pq.read_table(file, filesystem=fs, partitioning=None)
         names = [n for n in ("id", "trace_id", "step") if n in table.column_names]
         if names:
-            stage = str(file.parent.relative_to(run_folder))
+            stage = posixpath.dirname(file).removeprefix(f"{base}/")
             rows = table.select(names).to_pylist()
             found.setdefault(f"{stage}/{kind}", []).extend("/".join(str(row[n]) for n in names) for row in rows)
     return {name: sorted(values) for name, values in found.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
+from app.mirror import Folder
 from app.policy import WORLD_MODEL, Policy, base_policy, folder_fingerprint, trained_policy
 from app.settings import ModelSettings
 from app.store import Output
@@ -80,6 +81,36 @@ def test_an_adapter_of_a_hub_model_names_it(tmp_path: Path) -> None:
 def test_an_adapter_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not the weights that .* was trained on"):
         trained_policy(adapter(tmp_path, str(folder), "0" * 16))
+
+
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [
+        ("../../../sft/s/model", "file://{root}/training/sft/s/model"),
+        ("s3://elsewhere/model", "s3://elsewhere/model"),
+        ("someone/model", "someone/model"),
+    ],
+)
+def test_an_adapter_at_a_uri_names_its_base_from_there(tmp_path: Path, base: str, path: str) -> None:
+    adapter(tmp_path, base)
+    output = Output(f"file://{tmp_path}", "training/dpo", "d" * 16)
+    assert trained_policy(output) == Policy(path.format(root=tmp_path), "d" * 16, f"{output.uri}/model")
+
+
+def test_weights_at_a_uri_are_loaded_from_this_nodes_copy(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))
+    output = Output(f"file://{tmp_path}/far", "training/sft", "k" * 16)
+    stored = Folder(f"{output.uri}/model")
+    with pytest.raises(UserError, match=f"{stored.uri}: no folder with its complete.json there"):
+        trained_policy(output).here()
+    stored.commit({"files": stored.put(folder)})
+    policy = trained_policy(output)
+    assert policy == Policy(stored.uri, "k" * 16)
+    assert policy.here().path.startswith(str(tmp_path / "cache"))
+    assert folder_fingerprint(policy.here().path) == folder_fingerprint(str(folder))
+    assert Policy(str(folder), "f").here() == Policy(str(folder), "f")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_training_counts_optimiser_steps(run: Run) -> None:
     line = run.lines()["training/sft"]
     assert (line.done, line.total, line.unit, line.tokens) == (6, 8, "steps", 384)
     assert line.rate == pytest.approx(2) and line.left == pytest.approx(1)
+    assert line in status(run.recipe, f"file://{run.root}", True)
 
 
 def test_datasets_hold_tokens_but_spend_none(run: Run) -> None:

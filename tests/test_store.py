@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,8 +163,13 @@ def test_a_file_uri_is_a_root_too(tmp_path: Path) -> None:
     output.finish({"stage": "s"})
     assert (tmp_path / "run" / "s" / "k" / "part-00000.parquet").exists()
     assert output.finished and output.manifest() == {"stage": "s"} and output.counts() == {"n": 1}
-    with pytest.raises(UserError, match="needs a run folder on a"):
-        output.local("model")
+
+
+def test_of_a_run_at_a_uri_a_local_folder_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))
+    here, there = (Output(f"file://{tmp_path}/{name}", "training/sft", "k").local("model") for name in "ab")
+    assert here.is_relative_to(tmp_path / "cache") and here.name == "model" and here != there
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700  # checkpoints are unpickled
 
 
 def test_local_is_a_folder_of_the_output(output: Output) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 
 from app.evaluation.stage import EvaluationWorker
+from app.mirror import borrowed
 from app.policy import Policy
 from app.recipe import Recipe
 from app.records import JUDGED
@@ -31,14 +32,15 @@ class HeldOut:
         self.worker: EvaluationWorker | None = None
 
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
-        """Answer with the weights in folder `path`; accuracy over the judged answers, and what it cost."""
+        """Answer with the weights at `path`, a folder or its URI: accuracy over the judged answers, and costs."""
         began = time.monotonic()
-        policy = Policy(path, fingerprint)
-        if self.worker is None:
-            self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
-        else:
-            await self.worker.engine.load_weights(path)  # type: ignore[attr-defined]
-            self.worker.policy = policy
+        with borrowed(path) as folder:
+            policy = Policy(folder, fingerprint)
+            if self.worker is None:
+                self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
+            else:
+                await self.worker.engine.load_weights(folder)  # type: ignore[attr-defined]
+                self.worker.policy = policy
         answered = await self.worker.answer(0)
         outcomes = [verdict.outcome for verdict in answered.verdicts]
         judged = sum(outcome in JUDGED for outcome in outcomes)

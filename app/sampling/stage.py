@@ -35,7 +35,7 @@ class EngineWorker:
     """
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
-        self.recipe, self.policy = recipe, policy
+        self.recipe, self.policy = recipe, policy.here()
         is_base = policy.path == recipe.model.path
         self.revision = recipe.model.revision if is_base else None  # a trained policy is a folder, without revisions
         self.renderer = self.start_renderer()

@@ -7,10 +7,13 @@ goes on continues its curves. Addresses and keys are the tools' own business (WA
 from __future__ import annotations
 
 import importlib
+import posixpath
+import shutil
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.errors import UserError
+from app.mirror import Folder
 from app.training.job import Job
 
 NOT_CURVES = ("step", "time")
@@ -26,13 +29,14 @@ class Board(Protocol):
 
 
 class TensorBoard:
-    """Event files in `tensorboard/` of the stage's folder."""
+    """Event files in `tensorboard/` of the stage's folder; in object storage they arrive when the board is closed."""
 
     def __init__(self, job: Job, done: int) -> None:
         _needs("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(job.output.local("tensorboard")), purge_step=done + 1 if done else None)
+        self.output, self.folder = job.output, job.output.local("tensorboard")
+        self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -40,6 +44,9 @@ class TensorBoard:
 
     def close(self) -> None:
         self.writer.close()
+        if self.output.remote:
+            Folder(posixpath.join(self.output.uri, "tensorboard")).put(self.folder)
+            shutil.rmtree(self.folder)
 
 
 class WeightsAndBiases:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import posixpath
 import shutil
 import subprocess
 import sys
@@ -14,9 +14,8 @@ from typing import Any
 import torch.distributed as dist
 
 from app.errors import UserError
+from app.mirror import LISTING, Listing, sampled_digest
 
-LISTING = "complete.json"
-BLOCK, BLOCKS = 1 << 16, 16  # bytes of a block, blocks of a file that its digest covers
 KEEP = 2  # the one before last stays in case the last turns out damaged
 
 
@@ -28,7 +27,7 @@ def save(engine: Any, folder: Path, step: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed here
         temporary.mkdir(parents=True)
     dist.barrier()
-    engine.save_checkpoint(str(temporary), tag="state", save_latest=False, exclude_frozen_parameters=False)
+    write(engine, temporary)
     dist.barrier()
     if first:
         files = sorted(f for f in temporary.rglob("*") if f.is_file())
@@ -44,17 +43,9 @@ def save(engine: Any, folder: Path, step: int) -> None:
     dist.barrier()
 
 
-def sampled_digest(path: Path) -> str:
-    """Digest of a file's size and of BLOCKS blocks spread over it: all of a small file, and of a large one enough to
-    see what is cut off, zeroed or overwritten, without reading gigabytes.
-    """
-    size = path.stat().st_size
-    out = hashlib.blake2b(str(size).encode(), digest_size=16)
-    with path.open("rb") as file:
-        for index in range(BLOCKS):
-            file.seek(max(0, size - BLOCK) * index // (BLOCKS - 1))
-            out.update(file.read(BLOCK))
-    return out.hexdigest()
+def write(engine: Any, folder: Path) -> None:
+    """DeepSpeed's files, on all ranks: each writes its part."""
+    engine.save_checkpoint(str(folder), tag="state", save_latest=False, exclude_frozen_parameters=False)
 
 
 def _flush(path: Path) -> None:
@@ -102,30 +93,44 @@ def latest(folder: Path) -> Path | None:
 
 def load(engine: Any, path: Path) -> int:
     """Restore weights and optimiser state; returns the number of steps. Only files this run wrote are read (they are
-    pickles).
-
-    ZeRO checkpoints hold a part a worker; at another number of workers they are first put together by DeepSpeed's
-    universal format. Raises UserError where the ZeRO stage or precision is another one.
+    pickles). Raises UserError where the ZeRO stage or precision is another one.
     """
     listing = json.loads((path / LISTING).read_text())
+    restore(engine, path, cut_alike(engine, listing, str(path)), str(path), dist.get_rank() == 0)
+    return int(listing["step"])
+
+
+def cut_alike(engine: Any, listing: Listing, called: str) -> bool:
+    """Whether each rank can read the part it finds under its number. ZeRO checkpoints hold a part a worker; at another
+    number of workers they must be put together first. Raises UserError where that would not help.
+    """
     then, now = listing["facts"], layout(engine)
     for key in ("zero", "precision"):
         if then[key] != now[key]:
             raise UserError(
-                f"{path}: written with {key} {then[key]}, now it is {now[key]}; set it back, "
-                f"or delete {path.parent} to start over"
+                f"{called}: written with {key} {then[key]}, now it is {now[key]}; set it back, "
+                f"or delete {posixpath.dirname(called)} to start over"
             )
-    whole = then["zero"] == 0 or then["world"] == now["world"]
-    folder = path if whole else _universal(path)
-    engine._config.load_universal_checkpoint = not whole
-    _load_on_all(engine, path, folder)
+    return then["zero"] == 0 or then["world"] == now["world"]
+
+
+def restore(engine: Any, path: Path, alike: bool, called: str, converts: bool) -> None:
+    """Read a checkpoint's files in `path`, which users know as `called`. Where it is not cut alike, those ranks that
+    are told so first bring it into DeepSpeed's universal format beside it, for all that see the same disk.
+    """
+    folder = path if alike else path.with_name(f".universal-{path.name}")
+    if not alike:
+        if converts:
+            _convert(path, folder)
+        dist.barrier()
+    engine._config.load_universal_checkpoint = not alike
+    _load_on_all(engine, called, folder)
     engine._config.load_universal_checkpoint = False
-    if not whole and dist.get_rank() == 0:
+    if not alike and converts:
         shutil.rmtree(folder)
-    return int(listing["step"])
 
 
-def _load_on_all(engine: Any, path: Path, folder: Path) -> None:
+def _load_on_all(engine: Any, called: str, folder: Path) -> None:
     """Every rank reads its part; where one cannot, all raise the same UserError instead of waiting for it."""
     failure = ""
     try:
@@ -136,7 +141,9 @@ def _load_on_all(engine: Any, path: Path, folder: Path) -> None:
     said: list[str] = [""] * dist.get_world_size()
     dist.all_gather_object(said, failure)
     if any(said):
-        raise UserError(f"{path}: cannot be read ({next(filter(None, said))}); delete it to go on from the one before")
+        raise UserError(
+            f"{called}: cannot be read ({next(filter(None, said))}); delete it to go on from the one before"
+        )
 
 
 def layout(engine: Any) -> dict[str, Any]:
@@ -145,16 +152,12 @@ def layout(engine: Any) -> dict[str, Any]:
     return {"world": dist.get_world_size(), "zero": engine.zero_optimization_stage(), "precision": precision}
 
 
-def _universal(path: Path) -> Path:
-    """Convert on rank 0, in a process of its own: DeepSpeed's converter is a script."""
-    folder = path.with_name(f".universal-{path.name}")
-    if dist.get_rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-        command += ["--input_folder", str(path / "state"), "--output_folder", str(folder / "state")]
-        command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{path}: conversion to another number of workers failed:\n{done.stderr[-2000:]}")
-    dist.barrier()
-    return folder
+def _convert(path: Path, folder: Path) -> None:
+    """In a process of its own: DeepSpeed's converter is a script."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(path / "state"), "--output_folder", str(folder / "state")]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{path}: conversion to another number of workers failed:\n{done.stderr[-2000:]}")

@@ -123,7 +123,7 @@ def load_model(job: Job, quantize: bool | None = None) -> Any:
     lora = job.settings.lora
     quantize = bool(lora and lora.quantize) if quantize is None else quantize
     model = AutoModelForCausalLM.from_pretrained(
-        job.policy,
+        job.weights(),
         revision=job.revision,
         dtype=DTYPES[job.settings.precision],
         trust_remote_code=job.trust_remote_code,

@@ -69,4 +69,4 @@ def _plain(model: Any, state: dict[str, Any], job: Job) -> tuple[Any, dict[str, 
 def _tokenizer(job: Job) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(job.policy, revision=job.revision, trust_remote_code=job.trust_remote_code)
+    return AutoTokenizer.from_pretrained(job.weights(), revision=job.revision, trust_remote_code=job.trust_remote_code)

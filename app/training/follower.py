@@ -6,17 +6,21 @@ from app.progress import Progress
 from app.training.alarms import Watch
 from app.training.boards import Boards
 from app.training.job import Job
-from app.training.metrics import read
+from app.training.metrics import Feed, read
 
 SHOWN = ("loss", "accuracy", "margin", "grad_norm")
 LINES = 10  # lines with metrics a run
 
 
 class Follower:
-    """Rows of this attempt only: a step that an earlier one made is not told again."""
+    """Rows of this attempt only: a step that an earlier one made is not told again. They come from `feed`, or without
+    that from the metrics file.
+    """
 
-    def __init__(self, job: Job, progress: Progress, done: int, steps: int, boards: Boards) -> None:
-        self.job, self.progress, self.seen, self.boards = job, progress, done, boards
+    def __init__(
+        self, job: Job, progress: Progress, done: int, steps: int, boards: Boards, feed: Feed | None = None
+    ) -> None:
+        self.job, self.progress, self.seen, self.boards, self.feed = job, progress, done, boards, feed
         self.every = max(1, steps // LINES)
         self.watch = Watch()
 
@@ -24,7 +28,8 @@ class Follower:
         """Tell of rows that were added, and return them. After a restart nothing is told until the run has passed
         where it had been.
         """
-        new = [r for r in read(self.job.metrics) if r["step"] > self.seen and r["time"] >= self.job.began]
+        rows = self.feed.after(self.seen) if self.feed else read(self.job.metrics)
+        new = [r for r in rows if r["step"] > self.seen and r["time"] >= self.job.began]
         for row in new:
             self.seen = int(row["step"])
             self.boards.add(row)

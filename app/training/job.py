@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
-from pathlib import Path
 
+from app.mirror import TextFile, file_of, here
 from app.store import Output
-from app.training.candidates import Candidates
+from app.training.candidates import Candidates, StoredCandidates
 from app.training.corpus import PREFERENCE
 from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
 
@@ -18,7 +19,7 @@ class Job:
     method: str  # sft, rft, dpo or step_dpo
     dataset: Output
     output: Output
-    policy: str  # start weights: a folder or hub name
+    policy: str  # start weights: a folder, its URI, or a hub name
     fingerprint: str  # of the start weights
     revision: str | None
     trust_remote_code: bool
@@ -36,22 +37,33 @@ class Job:
         assert isinstance(self.settings, PreferenceSettings)
         return self.settings
 
+    def weights(self) -> str:
+        """The start weights as transformers loads them on this node: a folder or hub name."""
+        return here(self.policy)
+
     @property
-    def metrics(self) -> Path:
+    def model(self) -> str:
+        """Path or URI of the exported model."""
+        return posixpath.join(self.output.uri, "model")
+
+    @property
+    def metrics(self) -> TextFile:
         """JSON lines, one a step."""
-        return self.output.local("metrics.jsonl")
+        return file_of(self.output, "metrics.jsonl")
 
     @property
-    def references(self) -> Path:
+    def references(self) -> Output:
         """Reference log-probabilities, shared by the run's training stages."""
-        return Output(self.output.root, "training/references", "").local()
+        return Output(self.output.root, "training/references", "")
 
     @property
-    def failure(self) -> Path:
+    def failure(self) -> TextFile:
         """Where a worker leaves the text of a UserError for the driver."""
-        return self.output.local("failure.txt")
+        return file_of(self.output, "failure.txt")
 
     @property
     def candidates(self) -> Candidates:
         """Checkpoints under evaluation, where the settings ask for that."""
+        if self.output.remote:
+            return StoredCandidates(self.output.uri, self.output.local(), self.settings.patience)
         return Candidates(self.output.local(), self.settings.patience)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import threading
 import time
 from importlib import import_module
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from app.capacity import Need, watched
 from app.errors import UserError
+from app.mirror import RemoteFile, TextFile, discard
 from app.policy import Policy, base_policy, trained_policy
 from app.progress import Progress
 from app.stage import StageContext
@@ -27,12 +27,12 @@ from app.training.card import lineage
 from app.training.corpus import Corpus, check_vocabulary, load
 from app.training.follower import Follower
 from app.training.job import Job
-from app.training.metrics import cut, read, totals
+from app.training.metrics import Feed, Told, cut, read, totals
 from app.training.order import order_for
 from app.training.settings import TrainSettings
 from app.training.trials import Lost, Trials
 
-POLL = 0.5  # seconds between looks at the metrics file
+POLL, REMOTE_POLL = 0.5, 2.0  # seconds between looks at a run's files, on a disk and in object storage
 
 
 def run(context: StageContext) -> None:
@@ -69,7 +69,8 @@ def train(context: StageContext, job: Job, steps: int) -> None:
     try:
         if trials and trials.over():
             return  # a stopped run had come to the end
-        fit(job, Follower(job, context.progress, done, steps, boards), trials)
+        feed = RemoteFeed() if job.output.remote else None
+        fit(job, Follower(job, context.progress, done, steps, boards, feed), trials)
         if trials and not job.failure.exists():
             place = context.recipe.placement.sampling
             need = Need(1, place.cpus, place.gpus, place.labels)
@@ -90,14 +91,14 @@ def make_job(context: StageContext) -> Job:
     start = context.stage.options["policy"]
     model = context.recipe.model
     policy: Policy = base_policy(model) if start == "base" else trained_policy(context.inputs[start])
-    is_folder = Path(policy.path).is_dir()
+    is_folder, is_stored = Path(policy.path).is_dir(), "://" in policy.path
     return Job(
         method=method,
         dataset=_absolute(context.inputs[context.stage.options["dataset"]]),
         output=_absolute(context.output),
         policy=os.path.abspath(policy.path) if is_folder else policy.path,
         fingerprint=policy.fingerprint,
-        revision=None if is_folder else model.revision,
+        revision=None if is_folder or is_stored else model.revision,
         trust_remote_code=model.trust_remote_code,
         settings=settings,
         placement=context.recipe.placement.training,
@@ -113,28 +114,32 @@ def _absolute(output: Output) -> Output:
 
 def check_start(job: Job, corpus: Corpus) -> None:
     """Refuse data that the start weights or their tokenizer cannot know, before any worker starts."""
-    folder = Path(job.policy)
-    if not folder.is_dir():
+    if "://" not in job.policy and not Path(job.policy).is_dir():
         return  # a hub name: its files are on the workers only; the loop checks there
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads(_model_file(job, "config.json").read_text())
     if "vocab_size" in config:
         check_vocabulary(corpus, int(config["vocab_size"]), f"the model {job.policy}")
-    if (folder / "tokenizer.json").is_file():
+    tokenizer = _model_file(job, "tokenizer.json")
+    if tokenizer.is_file():
         from tokenizers import Tokenizer
 
-        size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+        size = Tokenizer.from_str(tokenizer.read_text()).get_vocab_size()
         check_vocabulary(corpus, size, f"the tokenizer of {job.policy}")
+
+
+def _model_file(job: Job, name: str) -> TextFile:
+    """A file of the start weights, without the weights."""
+    return RemoteFile(f"{job.policy}/{name}") if "://" in job.policy else Path(job.policy, name)
 
 
 def steps_done(job: Job, progress: Progress) -> int:
     """Steps that are in the last complete checkpoint; the workers go on from there."""
-    from app.training import checkpoint
+    from app.training.shelf import shelf_of
 
-    folder = job.output.local("checkpoints")
-    for path in checkpoint.damaged(folder):
-        progress.say(f"checkpoint {path} is incomplete, or a link leads out of it; it is not used")
-    whole = checkpoint.complete(folder)
-    return checkpoint.step_of(whole[-1]) if whole else 0
+    shelf = shelf_of(job.output)
+    for address in shelf.damaged():
+        progress.say(f"checkpoint {address} is incomplete, or a link leads out of it; it is not used")
+    return max(shelf.complete(), default=0)
 
 
 def preemption() -> float | None:
@@ -161,13 +166,13 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
     from app.training.worker import train_worker
 
     logging.getLogger("ray.train").setLevel(logging.WARNING)
-    placement, storage = job.placement, job.output.local("ray")
+    placement = job.placement
     resources: dict[str, float] = {"CPU": placement.cpus}
     if placement.gpus:
         resources["GPU"] = placement.gpus
     trainer = _trainer_class()(
         train_worker,
-        train_loop_config={"job": job, "deadline": preemption},
+        train_loop_config={"job": job, "deadline": preemption, "feed": follower.feed},
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
@@ -177,7 +182,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         ),
         run_config=RunConfig(
             name=f"{job.method}-{job.output.key}",
-            storage_path=str(storage),
+            storage_path=f"{job.output.uri}/ray",
             failure_config=FailureConfig(max_failures=placement.max_failures),
         ),
     )
@@ -195,7 +200,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         thread.start()
         try:
             while thread.is_alive():
-                thread.join(POLL)
+                thread.join(REMOTE_POLL if job.output.remote else POLL)
                 follower.look()
                 if trials:
                     trials.look()
@@ -204,9 +209,28 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
                 job.candidates.stop.touch()  # the workers end at their next step
             raise
     follower.look()
-    shutil.rmtree(storage, ignore_errors=True)
+    discard(job.output, "ray")
     if error:
         raise RuntimeError(f"training/{job.method} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
+
+
+class RemoteFeed(Feed):
+    """Rows on their way from rank 0 to the driver, where the metrics file is on no disk they share."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.actor = ray.remote(Told).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def add(self, row: dict[str, float]) -> None:
+        self.actor.add.remote(row)
+
+    def after(self, step: int) -> list[dict[str, float]]:
+        import ray
+
+        return ray.get(self.actor.after.remote(step))
 
 
 class RemoteEvaluator:
@@ -278,7 +302,7 @@ def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) 
     evaluations = job.candidates.rows() if job.settings.evaluate_every else []
     counts: dict[str, float] = {}
     if evaluations:
-        best = job.candidates.promote(job.output.local("model"))
+        best = job.candidates.promote(job.model)
         cut(job.metrics, int(evaluations[-1]["step"]))  # steps that ran on while the last evaluation was under way
         counts |= {"model_step": float(best["step"]), "validation_accuracy": best["accuracy"]}
         context.progress.say(f"the model is that of step {best['step']}: {best['accuracy']:.1%} on validation problems")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ import torch
 import torch.distributed as dist
 
 from app.errors import UserError
+from app.mirror import publish
 from app.records import seed_from
-from app.training import checkpoint, losses
+from app.training import losses
 from app.training.card import card
 from app.training.corpus import Corpus, check_vocabulary
 from app.training.engine import build
@@ -21,11 +21,12 @@ from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
-from app.training.metrics import MetricsFile
+from app.training.metrics import Feed, MetricsFile, metrics_of
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
 from app.training.reference import live, reference, reference_path
 from app.training.settings import TrainSettings
+from app.training.shelf import Shelf, shelf_of
 from app.training.trees import Rows
 
 
@@ -45,8 +46,17 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 class Trainer:
     """One worker's state: engine, data, order, reference."""
 
-    def __init__(self, job: Job, corpus: Corpus, device: torch.device, deadline: Deadline | None = None) -> None:
-        self.job, self.corpus, self.device = job, corpus, device
+    def __init__(
+        self,
+        job: Job,
+        corpus: Corpus,
+        device: torch.device,
+        deadline: Deadline | None = None,
+        feed: Feed | None = None,
+    ) -> None:
+        self.job, self.corpus, self.device, self.feed = job, corpus, device, feed
+        self.shelf: Shelf = shelf_of(job.output)
+        self.metrics: MetricsFile | None = None
         self.notice = Notice(deadline, device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Order = order_for(job.settings, corpus.problems, job.seed)
@@ -60,35 +70,35 @@ class Trainer:
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
-        folder = self.job.output.local("checkpoints")
-        start = 0
-        if path := checkpoint.latest(folder):
-            start = checkpoint.load(self.engine, path)
-        metrics = MetricsFile(self.job.metrics, start, self.job.began) if self.rank == 0 else None
+        start = self.shelf.load(self.engine)
+        if self.rank == 0:
+            self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
         for step in range(start, self.order.steps):
             if self.over():
                 return
             row = self.step(step)
-            if metrics:
-                metrics.append(row)
+            if self.metrics:
+                self.metrics.append(row)
             done = step + 1
             if self.notice.due(row["seconds"]):
-                self.notice.save_seconds = self.save(folder, done)
+                self.notice.save_seconds = self.save(done)
             elif done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
-                self.save(folder, done)
+                self.save(done)
             self.offer(done)
         if not self.job.settings.evaluate_every:
-            self.export(self.job.output.local("model"), self.order.steps)
+            self.export("model", self.order.steps)
 
     def over(self) -> bool:
         """Whether early stopping has ended the run."""
         return bool(self.job.settings.evaluate_every) and agree(self.job.candidates.stop.exists(), self.device)
 
-    def save(self, folder: Path, done: int) -> float:
+    def save(self, done: int) -> float:
         """A checkpoint after `done` steps; returns the seconds it took."""
         began = time.perf_counter()
-        checkpoint.save(self.engine, folder, done)
+        if self.metrics:
+            self.metrics.publish()
+        self.shelf.save(self.engine, done)
         return time.perf_counter() - began
 
     def offer(self, done: int) -> None:
@@ -98,12 +108,16 @@ class Trainer:
             return
         candidates = self.job.candidates
         if agree(candidates.wanted(done), self.device):
-            self.export(candidates.path(done), done)
+            self.export(f"candidates/{candidates.path(done).name}", done)
 
-    def export(self, folder: Path, steps: int) -> None:
-        """A model folder with its card."""
+    def export(self, name: str, steps: int) -> None:
+        """A model folder of the stage, with its card."""
+        folder = self.job.output.local(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         export(self.engine, self.job, folder, card(self.job, self.corpus, steps))
+        if self.metrics:
+            self.metrics.publish()
+            publish(self.job.output, name)
 
     def step(self, step: int) -> dict[str, float]:
         """One optimiser step over `batch` examples of all workers. Returns its metrics, the same on every rank."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
+import posixpath
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
+from app.mirror import file_of
 from app.records import digest
+from app.store import filesystem
 from app.training import adapters
 from app.training.corpus import Corpus
 from app.training.forward import batch, sequence_log_probs
@@ -30,15 +31,17 @@ def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np
     and so have runs with other settings over the same pairs. Whether it fits is checked at the first step.
     """
     path = reference_path(job, corpus)
-    found = torch.tensor([int(path.is_file())]) if dist.get_rank() == 0 else torch.tensor([0])
+    name = posixpath.basename(path)
+    found = torch.tensor([int(dist.get_rank() == 0 and file_of(job.references, name).is_file())])
     found = found.to(device)
     dist.broadcast(found, src=0)
     if int(found):
-        table = pq.read_table(path)
+        fs, inside = filesystem(path)
+        table = pq.read_table(inside, filesystem=fs, partitioning=None)
         return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
     values = compute(engine, corpus, job, device)
     if dist.get_rank() == 0:
-        _write(path, corpus, values)
+        _write(job, name, corpus, values)
     return values
 
 
@@ -48,11 +51,12 @@ def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
         return sequence_log_probs(engine, rows, device)
 
 
-def reference_path(job: Job, corpus: Corpus) -> Path:
-    """Where the log-probabilities of these pairs under these weights are kept."""
+def reference_path(job: Job, corpus: Corpus) -> str:
+    """Path or URI of the log-probabilities of these pairs under these weights."""
     columns = (corpus.prompts, *corpus.branches)
     tokens = [digest_of(column.values, column.offsets) for column in columns]
-    return job.references / f"{digest(job.fingerprint, job.settings.precision, corpus.ids, tokens, size=8)}.parquet"
+    name = digest(job.fingerprint, job.settings.precision, corpus.ids, tokens, size=8)
+    return posixpath.join(job.references.uri, f"{name}.parquet")
 
 
 def digest_of(*arrays: np.ndarray) -> str:
@@ -81,10 +85,8 @@ def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.n
     return out.cpu().numpy()
 
 
-def _write(path: Path, corpus: Corpus, values: np.ndarray) -> None:
+def _write(job: Job, name: str, corpus: Corpus, values: np.ndarray) -> None:
     names = ["chosen", "rejected", *(f"rejected_{k}" for k in range(2, values.shape[1]))]
     table = pa.table({"id": corpus.ids, **dict(zip(names, values.T, strict=True))})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with job.references.atomic(name) as sink:
+        pq.write_table(table, sink)

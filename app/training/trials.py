@@ -66,7 +66,7 @@ class Trials:
                 self.close()
             return False
         self.evaluator = self.evaluator or self.start()
-        self.evaluator.ask(str(self.candidates.path(step)), f"{self.job.output.key}@{step}")
+        self.evaluator.ask(self.candidates.address(step), f"{self.job.output.key}@{step}")
         self.asked, self.last = step, time.monotonic()
         return True
 

@@ -26,7 +26,7 @@ def train_worker(config: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, int(job.placement.cpus)))
     try:
         corpus = load(job.dataset, job.method, job.settings.max_length, job.preference)
-        Trainer(job, corpus, device, config["deadline"]).train()
+        Trainer(job, corpus, device, config["deadline"], config["feed"]).train()
     except UserError as error:
         if dist.get_rank() == 0:
             job.failure.write_text(str(error))

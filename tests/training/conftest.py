@@ -83,7 +83,7 @@ def rows_of(method: str, count: int, seed: int = 0) -> list[Any]:
     return [(pair if method.endswith("dpo") else example)(i, rng) for i in range(count)]
 
 
-def write_rows(root: Path, method: str, rows: list[Any]) -> Output:
+def write_rows(root: Path | str, method: str, rows: list[Any]) -> Output:
     """A finished data set stage."""
     kind = PreferencePair if method.endswith("dpo") else Example
     output = Output(str(root), f"datasets/{method}", "k")
@@ -114,7 +114,7 @@ def make_context(tiny_model: Path, tmp_path: Path) -> MakeContext:
 def context_of(
     model: Path,
     method: str,
-    root: Path,
+    root: Path | str,
     rows: list[Any] | None = None,
     placement: Any = None,
     evaluator: str | None = None,

@@ -22,7 +22,7 @@ class HeldOut:
         self.count = count
 
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
-        folder = Path(path)
+        folder = Path(path.removeprefix("file://"))
         assert (folder / "model.safetensors").is_file() and (folder / "README.md").is_file()
         stage, step = folder.parent.parent, int(folder.name.removeprefix("step-"))
         if (stage / "die").exists():

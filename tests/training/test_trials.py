@@ -249,6 +249,25 @@ def test_early_stopping_keeps_the_best(ray_local: str, make_context: MakeContext
     assert list(context.output.local("tensorboard").iterdir())
 
 
+def test_early_stopping_at_an_address(
+    ray_local: str, make_context: MakeContext, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers, driver and evaluator share the address alone; what is left there is what a disk would hold."""
+    monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))
+    context = make_context("sft", root=f"file://{tmp_path}/far", placement={"boards": ["tensorboard"]}, **HOW)
+    launch.run(context)
+    assert context.output.read()["step"].to_pylist() == list(range(1, 9))
+    assert context.output.counts()["model_step"] == 4
+    far = tmp_path / "far" / "training" / "sft" / "k"
+    assert [row["step"] for row in read(far / "metrics.jsonl")] == list(range(1, 9))
+    left = {"asked.jsonl", "evaluations.jsonl", "metrics.jsonl", "model", "tensorboard"}
+    assert {path.name for path in far.iterdir()} == left | {"evaluations-00000.parquet", "part-00000.parquet"}
+    assert list((far / "tensorboard").iterdir())
+    told = capsys.readouterr().err
+    assert "training/sft: step 2: loss" in told and "step 4: 60.0% of 200 validation problems right" in told
+    launch.run(context)  # done is done
+
+
 @pytest.mark.slow
 def test_no_room_for_an_engine_beside_the_workers_delays_evaluations_only(
     ray_local: str, make_context: MakeContext

@@ -1,0 +1,147 @@
+"""Where a run's checkpoints lie: in its folder on a disk that all workers see, or in object storage.
+
+    .../checkpoints/step-*/complete.json     as checkpoint.py writes it; in storage also which rank wrote which file
+
+In storage every rank uploads the files it wrote, from a folder of its own on its node's disk, and rank 0 lists them all
+when all are there. Going on, a node downloads what its ranks read: their own files and those of rank 0, or everything
+where the number of workers is another one.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+import socket
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch.distributed as dist
+
+from app.mirror import Folder, Listing
+from app.store import Output, cache
+from app.training import checkpoint
+
+
+class Shelf(Protocol):
+    """Checkpoints of one run. `save` and `load` are called on all ranks, the others anywhere."""
+
+    def save(self, engine: Any, step: int) -> None:
+        """Keep the state after `step` steps."""
+
+    def load(self, engine: Any) -> int:
+        """Restore the newest complete one and return its steps; 0 where there is none."""
+
+    def complete(self) -> list[int]:
+        """Steps of those that are whole, ascending."""
+
+    def damaged(self) -> list[str]:
+        """Addresses of those that lack something."""
+
+
+def shelf_of(output: Output) -> Shelf:
+    """The shelf of a training stage."""
+    return Stored(output) if output.remote else OnDisk(output.local("checkpoints"))
+
+
+class OnDisk:
+    """On a disk that all ranks see."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, engine: Any, step: int) -> None:
+        checkpoint.save(engine, self.folder, step)
+
+    def load(self, engine: Any) -> int:
+        path = checkpoint.latest(self.folder)
+        return checkpoint.load(engine, path) if path else 0
+
+    def complete(self) -> list[int]:
+        return [checkpoint.step_of(path) for path in checkpoint.complete(self.folder)]
+
+    def damaged(self) -> list[str]:
+        return [str(path) for path in checkpoint.damaged(self.folder)]
+
+
+class Stored:
+    """In object storage; nodes share no disk."""
+
+    def __init__(self, output: Output) -> None:
+        self.uri = posixpath.join(output.uri, "checkpoints")
+        self.aside = output.local("checkpoints")
+
+    def folder(self, name: str) -> Folder:
+        return Folder(posixpath.join(self.uri, name))
+
+    def save(self, engine: Any, step: int) -> None:
+        name, rank = f"step-{step:08d}", dist.get_rank()
+        aside = self.aside / f"{name}-{rank}"
+        shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed here
+        aside.mkdir(parents=True)
+        if rank == 0:
+            self.folder(name).remove()
+        dist.barrier()
+        checkpoint.write(engine, aside)
+        parts: list[dict[str, str]] = [{}] * dist.get_world_size()
+        dist.all_gather_object(parts, self.folder(name).put(aside))
+        shutil.rmtree(aside)
+        if rank == 0:
+            files = {file: digest for part in parts for file, digest in part.items()}
+            ranks = {file: number for number, part in enumerate(parts) for file in part}
+            listing = {"step": step, "facts": checkpoint.layout(engine), "files": files, "ranks": ranks}
+            self.folder(name).commit(listing)
+            self._prune(step)
+        dist.barrier()
+
+    def _prune(self, newest: int) -> None:
+        """Remove what is older than the KEEP newest whole ones. The newest was just written: it is not read again."""
+        kept = 1
+        for name in reversed([name for name in self._names() if checkpoint.step_of(Path(name)) < newest]):
+            if kept >= checkpoint.KEEP:
+                self.folder(name).remove()
+            elif self._whole(name):
+                kept += 1
+
+    def load(self, engine: Any) -> int:
+        rank = dist.get_rank()
+        found: list[tuple[str, Listing] | None] = [self._newest() if rank == 0 else None]
+        dist.broadcast_object_list(found, src=0)
+        if found[0] is None:
+            return 0
+        name, listing = found[0]
+        folder, ranks = self.folder(name), listing.get("ranks", {})
+        alike = checkpoint.cut_alike(engine, listing, folder.uri)
+        path = folder.fetch(
+            listing, [file for file in listing["files"] if not alike or ranks.get(file, 0) in (0, rank)]
+        )
+        dist.barrier()  # a node's ranks share the copy
+        checkpoint.restore(engine, path, alike, folder.uri, _first_of_its_node())
+        shutil.rmtree(path, ignore_errors=True)
+        return int(listing["step"])
+
+    def _newest(self) -> tuple[str, Listing] | None:
+        for name in reversed(self._names()):
+            if listing := self._whole(name):
+                return name, listing
+        return None
+
+    def _names(self) -> list[str]:
+        return [name for name in Folder(self.uri).below() if name.startswith("step-")]
+
+    def _whole(self, name: str) -> Listing | None:
+        """The listing of a checkpoint that has all it lists."""
+        listing = self.folder(name).listing()
+        return listing if listing and self.folder(name).whole(listing) else None
+
+    def complete(self) -> list[int]:
+        return [checkpoint.step_of(Path(name)) for name in self._names() if self._whole(name)]
+
+    def damaged(self) -> list[str]:
+        return [self.folder(name).uri for name in self._names() if not self._whole(name)]
+
+
+def _first_of_its_node() -> bool:
+    """Whether no rank below this one sees the same cache."""
+    nodes: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(nodes, f"{socket.gethostname()}:{cache().resolve()}")
+    return nodes.index(nodes[dist.get_rank()]) == dist.get_rank()
