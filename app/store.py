@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.records import chunked, totals
+from app.records import chunked
+from app.written import Receipt, Total, Written
 
 COUNTS = b"eightfold.counts"
 DIGEST = b"eightfold.digest"
@@ -43,16 +44,6 @@ def filesystem(root: str) -> tuple[pafs.FileSystem, str]:
     if "://" in root:
         return pafs.FileSystem.from_uri(root)
     return pafs.LocalFileSystem(), os.path.abspath(root)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What the footers of a stage's shards say."""
-
-    shards: int
-    rows: int
-    counts: dict[str, float]  # summed
-    digest: str  # hex, over the shards' own digests in order
 
 
 class _Hashing:
@@ -111,10 +102,11 @@ class Output:
         table: pa.Table | Iterable[pa.Table],
         counts: dict[str, float] | None = None,
         kind: str = "part",
-    ) -> None:
+    ) -> Receipt:
         """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done.
 
-        Several tables of one schema become one row group each, so that a reader can take some of them.
+        Several tables of one schema become one row group each, so that a reader can take some of them. Returns what the
+        footer says of it.
         """
         tables = [table] if isinstance(table, pa.Table) else list(table)
         told = json.dumps(counts or {}).encode()
@@ -125,6 +117,7 @@ class Output:
                     writer.write_table(group)
                 hashing.hash.update(told)
                 writer.add_key_value_metadata({COUNTS: told, DIGEST: hashing.hash.hexdigest().encode()})
+        return Receipt(index, sum(group.num_rows for group in tables), counts or {}, hashing.hash.hexdigest())
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self.open()
@@ -147,17 +140,20 @@ class Output:
         """Sum of the counts of all shards there are."""
         return self.written().counts
 
-    def written(self, kind: str = "part") -> Written:
-        """What all shards hold together. Each footer is read once, many at a time, and none is kept."""
+    def receipts(self, shards: list[int], kind: str = "part") -> Iterator[Receipt]:
+        """What the footers of some shards say. Each is read once, many at a time, and none is kept."""
         fs, _ = self.open()
-        shards, rows, found = self.done_shards(kind), 0, hashlib.blake2b(digest_size=16)
-        counts: dict[str, float] = {}
-        footers = _parallel(lambda index: pq.read_metadata(self.shard_path(index, kind), filesystem=fs), shards)
-        for index, footer in zip(shards, footers, strict=True):
-            rows += footer.num_rows
-            counts = totals((counts, _counts(footer)))
-            found.update(b"%d %s\n" % (index, (footer.metadata or {}).get(DIGEST, b"")))
-        return Written(len(shards), rows, counts, found.hexdigest())
+
+        def read(index: int) -> Receipt:
+            footer = pq.read_metadata(self.shard_path(index, kind), filesystem=fs)
+            found = (footer.metadata or {}).get(DIGEST, b"").decode()
+            return Receipt(index, footer.num_rows, _counts(footer), found)
+
+        return _parallel(read, shards)
+
+    def written(self, kind: str = "part") -> Written:
+        """What all shards hold together."""
+        return Total(self.receipts(self.done_shards(kind), kind)).written
 
     def damaged(self, kind: str = "part") -> list[str]:
         """Names of shards that no longer hold what was written into them. Reads every byte."""

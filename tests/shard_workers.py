@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from app.errors import UserError
+from app.written import Receipt
 
 
 class Worker:
@@ -25,32 +26,32 @@ class Worker:
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         self.active += 1
         most = self.active
         await asyncio.sleep(0.01)
         most = max(most, self.active)
         self.active -= 1
         self.note(f"shard-{index}")
-        return {"rows": 2.0, "crowded": float(most > 1)}
+        return Receipt(index, 2, {"rows": 2.0, "crowded": float(most > 1)}, "")
 
 
 class Slow(Worker):
     """Slow enough for a pool to see that it is busy."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         await asyncio.sleep(0.5)
         return await super().process(index)
 
 
 class Mistaken(Worker):
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         raise UserError(f"row {index}: no answer; add one")
 
 
 class Faulty(Worker):
-    async def process(self, index: int) -> dict[str, float]:
-        return {"x": 1 / index}
+    async def process(self, index: int) -> Receipt:
+        return Receipt(index, 0, {"x": 1 / index}, "")
 
 
 class Dead(RuntimeError):
@@ -60,7 +61,7 @@ class Dead(RuntimeError):
 class DiesOnce(Worker):
     """The engine behind it dies when shard 3 is first begun."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         if index == 3 and not self.times("died"):
             self.note("died")
             raise Dead("engine gone")
@@ -70,7 +71,7 @@ class DiesOnce(Worker):
 class KilledOnce(Worker):
     """Its process is lost without a word when shard 3 is first begun."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         if index == 3 and not self.times("died"):
             self.note("died")
             os.kill(os.getpid(), 9)
@@ -78,7 +79,7 @@ class KilledOnce(Worker):
 
 
 class AlwaysDies(Worker):
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         self.note("died")
         raise Dead("engine gone: out of memory")
 
