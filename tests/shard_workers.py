@@ -6,7 +6,10 @@ import asyncio
 import os
 from pathlib import Path
 
+import pyarrow as pa
+
 from app.errors import UserError
+from app.store import Output
 from app.written import Receipt
 
 
@@ -52,6 +55,16 @@ class Mistaken(Worker):
 class Faulty(Worker):
     async def process(self, index: int) -> Receipt:
         return Receipt(index, 0, {"x": 1 / index}, "")
+
+
+class FaultyBesideOthers(Worker):
+    """Shard 0 fails once a second one is in flight, which takes for ever."""
+
+    async def process(self, index: int) -> Receipt:
+        self.active += 1
+        while index or self.active < 2:
+            await asyncio.sleep(0.05)
+        raise ValueError("no such column")
 
 
 class Dead(RuntimeError):
@@ -101,3 +114,25 @@ class Unservable(Worker):
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         raise UserError("model.path: no weights there")
+
+
+class Writer:
+    """Writes shards whose counts do not add up exactly in floating point, and says so in its receipts."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    async def process(self, index: int) -> Receipt:
+        table = pa.table({"id": [f"{index}-{row}" for row in range(index % 3)]})
+        return self.output.write_shard(index, table, {"rows": float(index % 3), "seconds": 0.1 * index})
+
+
+class WriterKilledOnce(Writer):
+    """Its process is lost when shard 3 is written and not yet answered for."""
+
+    async def process(self, index: int) -> Receipt:
+        again = index in self.output.done_shards()
+        receipt = await super().process(index)
+        if index == 3 and not again:
+            os.kill(os.getpid(), 9)
+        return receipt
