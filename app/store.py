@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import posixpath
@@ -105,19 +106,20 @@ class Output:
     ) -> Receipt:
         """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done.
 
-        Several tables of one schema become one row group each, so that a reader can take some of them. Returns what the
-        footer says of it.
+        Several tables of one schema become one row group each, so that a reader can take some of them; they are taken
+        one at a time. Returns what the footer says of the shard.
         """
-        tables = [table] if isinstance(table, pa.Table) else list(table)
-        told = json.dumps(counts or {}).encode()
+        tables = iter([table] if isinstance(table, pa.Table) else table)
+        first, rows, told = next(tables), 0, json.dumps(counts or {}).encode()
         with self.atomic(f"{kind}-{index:05d}.parquet") as sink:
             hashing = _Hashing(sink)
-            with pq.ParquetWriter(hashing, tables[0].schema, compression="zstd") as writer:
-                for group in tables:
+            with pq.ParquetWriter(hashing, first.schema, compression="zstd") as writer:
+                for group in itertools.chain([first], tables):
                     writer.write_table(group)
+                    rows += group.num_rows
                 hashing.hash.update(told)
                 writer.add_key_value_metadata({COUNTS: told, DIGEST: hashing.hash.hexdigest().encode()})
-        return Receipt(index, sum(group.num_rows for group in tables), counts or {}, hashing.hash.hexdigest())
+        return Receipt(index, rows, counts or {}, hashing.hash.hexdigest())
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self.open()
