@@ -118,8 +118,9 @@ class Output:
                     writer.write_table(group)
                     rows += group.num_rows
                 hashing.hash.update(told)
-                writer.add_key_value_metadata({COUNTS: told, DIGEST: hashing.hash.hexdigest().encode()})
-        return Receipt(index, rows, counts or {}, hashing.hash.hexdigest())
+                found = hashing.hash.hexdigest()  # the footer, which holds it, follows
+                writer.add_key_value_metadata({COUNTS: told, DIGEST: found.encode()})
+        return Receipt(index, rows, counts or {}, found)
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self.open()

@@ -8,6 +8,7 @@ The measured costs are of this machine; the load is the question; benchmarks/sca
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import random
 import tempfile
@@ -18,8 +19,8 @@ from collections.abc import Callable, Iterator
 import psutil  # type: ignore[import-untyped]
 
 from app.cluster import ray_session
+from app.problems import select
 from app.problems.overlap import NearIndex
-from app.problems.select import SORTED, write_problems
 from app.problems.world import each_problem
 from app.progress import Progress
 from app.records import Problem, Trace
@@ -167,9 +168,10 @@ def world_costs(few: int, many: int) -> list[float]:
     """Seconds to make one problem of the world, sort it in and write it, and bytes that stay in memory."""
 
     def cost(number: int) -> tuple[float, ...]:
+        gc.collect()
         with tempfile.TemporaryDirectory() as folder, largest_memory() as memory:
             start = time.perf_counter()
-            write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
+            select.write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
             return time.perf_counter() - start, memory[0] * 2**20
 
     return slope(cost, few, many)
@@ -195,9 +197,10 @@ def verdict_seconds(number: int, load: Load) -> float:
 
 def measure(load: Load, quick: bool) -> Costs:
     """The costs of this machine. Starts a private Ray."""
-    held = pending_bytes(1_000_000)  # first: the memory of what is freed later would hide its growth
+    select.SORTED, select.MERGED = 10_000, 25  # so that few problems show what many cost
+    world, story = world_costs(40_000, 80_000 if quick else 160_000)  # first: what is freed later would hide its growth
+    held = pending_bytes(4_000_000)
     problem, statement = problem_bytes(100_000), index_bytes(5_000 if quick else 20_000)
-    world, story = world_costs(SORTED, 2 * SORTED)
     per_token, footer, trace = storage_costs(20 if quick else 100, load)
     verdict = verdict_seconds(200 if quick else 1000, load)
     with ray_session():

@@ -39,8 +39,17 @@ class Worker:
         return Receipt(index, 2, {"rows": 2.0, "crowded": float(most > 1)}, "")
 
 
+class Crowded(Worker):
+    """Finishes nothing until a second actor is there."""
+
+    async def process(self, index: int) -> Receipt:
+        while self.times("built") < 2:
+            await asyncio.sleep(0.05)
+        return await super().process(index)
+
+
 class Slow(Worker):
-    """Slow enough for a pool to see that it is busy."""
+    """Takes a while for each shard."""
 
     async def process(self, index: int) -> Receipt:
         await asyncio.sleep(0.5)

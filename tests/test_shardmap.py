@@ -106,7 +106,7 @@ def test_a_busy_pool_grows_and_all_comes_back_at_the_end(ray_local: str, tmp_pat
     progress.begin(40)
     before = ray.cluster_resources()["CPU"]
     pool = Pool(1, 0.5, concurrency=2, max_actors=3)
-    map_shards(workers.Slow, (str(tmp_path),), range(40), pool, progress)
+    map_shards(workers.Crowded, (str(tmp_path),), range(40), pool, progress)
     assert progress.done == 40 and processed(tmp_path) == {f"shard-{i}": 1 for i in range(40)}
     assert 1 < (tmp_path / "built").stat().st_size <= 3
     wait_for(lambda: ray.available_resources().get("CPU") == before)
