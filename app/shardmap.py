@@ -1,8 +1,10 @@
-"""Run a worker over shards by Ray Data actors. The worker writes each shard itself; only counts come back.
+"""Run a worker over shards by Ray Data actors. The worker writes each shard itself; only its receipt comes back.
 
 Shards are deterministic slices of a stage's input, one output file each. A shard whose file exists is done: that is all
 the state there is. Ray Data gives the actor pool, retries after lost actors and nodes, and autoscaling; it never
-carries rows between stages, so the driver's memory does not grow with the data.
+carries rows between stages, so the driver's memory does not grow with the data. Nor with the number of shards: what Ray
+Data schedules are places (room for one shard in flight in an actor), and each place asks a queue beside the driver for
+one shard after the other (app/shardqueue.py). The queue also brings the receipts; the driver sums them up.
 
 What may fail, and what follows: a UserError or any other exception of a worker ends the job with that one message; an
 exception whose `restart_actor` is true (the engine died) ends the actor's process, and Ray gives its shards to a new
@@ -12,9 +14,12 @@ BEGINNINGS times: what fails like that everywhere ends the job with its reason i
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,16 +31,19 @@ from app.capacity import Need, watched
 from app.errors import UserError
 from app.placement import ActorPlacement
 from app.progress import Progress
+from app.shardqueue import ShardQueue
 from app.stage import StageContext
+from app.written import Receipt, Total, Written
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
 BEGINNINGS = 8  # times a shard may be begun, each ended by the loss of its actor; fewer would blame bystanders
+POLL = 0.5  # seconds between looks at what is finished
 
 
 class ShardWorker(Protocol):
-    """Built once an actor. `process` reads input shard `index`, writes output shard `index`, returns counts."""
+    """Built once an actor. `process` reads input shard `index`, writes output shard `index`, returns its receipt."""
 
-    async def process(self, index: int) -> dict[str, float]: ...
+    async def process(self, index: int) -> Receipt: ...
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,16 @@ class Pool:
         """The pool that a part of the recipe asks for."""
         return cls(place.actors, place.cpus, gpus, concurrency, place.max_actors, place.labels, asked_by)
 
+    def places(self, shards: int) -> int:
+        """How many of `shards` shards can be in flight at once when the pool is as large as it may be."""
+        return min(shards, (self.max_actors or self.actors) * self.concurrency)
+
     def strategy(self, shards: int) -> ActorPoolStrategy:
-        """For Ray Data; no more actors than there are shards."""
+        """For Ray Data; no more actors than there are shards. An actor holds `concurrency` places: one more would wait
+        there for the end of the stage, although another actor has room for it."""
         fewest, most = min(self.actors, shards), min(self.max_actors or self.actors, shards)
         return ActorPoolStrategy(
-            min_size=fewest, max_size=most, initial_size=fewest, max_tasks_in_flight_per_actor=self.concurrency + 1
+            min_size=fewest, max_size=most, initial_size=fewest, max_tasks_in_flight_per_actor=self.concurrency
         )
 
     def remote(self) -> dict[str, Any]:
@@ -76,132 +89,162 @@ class Pool:
         return asked
 
 
-class _Tally:
-    """What outlives an actor: how often starts failed and shards were begun. One a job, on the driver's node."""
-
-    def __init__(self) -> None:
-        self.failed_starts = self.placed = 0
-        self.begun: dict[int, int] = {}
-        self.last_words = ""
-
-    def place(self) -> None:
-        """One more actor has a process on some node."""
-        self.placed += 1
-
-    def count_placed(self) -> int:
-        return self.placed
-
-    def started(self) -> None:
-        self.failed_starts = 0
-
-    def start_failed(self) -> int:
-        """How many starts failed since one succeeded, this one included."""
-        self.failed_starts += 1
-        return self.failed_starts
-
-    def begin(self, shard: int) -> tuple[int, str]:
-        """How often this shard was begun, this time included, and the last words of an actor that died."""
-        self.begun[shard] = self.begun.get(shard, 0) + 1
-        return self.begun[shard], self.last_words
-
-    def finished(self, shard: int) -> None:
-        self.begun.pop(shard, None)
-
-    def died(self, words: str) -> None:
-        self.last_words = words
-
-
 class _Actor:
     """Wraps a ShardWorker for map_batches; a failure comes back as a row, so that the driver can say it once."""
 
-    def __init__(self, factory: type, arguments: tuple[Any, ...], tally: ray.actor.ActorHandle) -> None:
-        self.tally = tally
-        self.failure: str | None = None
-        tally.place.remote()
+    def __init__(self, factory: type, arguments: tuple[Any, ...], queue: ray.actor.ActorHandle) -> None:
+        self.queue = queue
+        self.failure = ""
+        queue.place.remote()
         try:
             self.worker: ShardWorker = factory(*arguments)
         except UserError as error:
-            self.failure = _describe(error)
+            self.failure = _describe(error, "start of an actor")
         except Exception as error:
-            if ray.get(tally.start_failed.remote()) < START_ATTEMPTS:
+            if ray.get(queue.start_failed.remote()) < START_ATTEMPTS:
                 raise  # another actor, perhaps on another node, tries
-            self.failure = _describe(error)
+            self.failure = _describe(error, "start of an actor")
         else:
-            ray.get(tally.started.remote())
+            ray.get(queue.started.remote())
 
-    async def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        shards = [int(index) for index in batch["shard"]]
-        results = [await self._process(index) for index in shards]
-        return {
-            "shard": shards,
-            "counts": [[{"key": k, "value": float(v)} for k, v in counts.items()] for counts, _ in results],
-            "failure": [failure for _, failure in results],
-        }
+    async def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"failure": [self.failure or await self._work(int(place)) for place in batch["place"]]}
 
-    async def _process(self, index: int) -> tuple[dict[str, float], str]:
-        """Counts of one shard and its failure, empty where it has none."""
-        if self.failure is not None:
-            return {}, self.failure
-        times, last_words = await self.tally.begin.remote(index)
-        if times > BEGINNINGS:
-            return {}, f"fault:begun {BEGINNINGS} times, and each time its actor was lost. {last_words or NO_WORDS}"
-        try:
-            counts = await self.worker.process(index)
-        except Exception as error:
-            if getattr(error, "restart_actor", False):
-                await self.tally.died.remote(f"The last one said: {error}")
-                os._exit(1)  # not exit_actor(): Ray takes that for the end of the work and does not retry it
-            return {}, _describe(error)
-        await self.tally.finished.remote(index)
-        return counts, ""
+    async def _work(self, place: int) -> str:
+        """Do shards until none is left; the failure that ended it before, empty where none did."""
+        turn = await self.queue.next.remote(place)
+        while turn is not None:
+            if turn.begun > BEGINNINGS:
+                words = await self.queue.last_words.remote() or NO_WORDS
+                return f"fault:shard {turn.shard}:\nbegun {BEGINNINGS} times, and each time its actor was lost. {words}"
+            try:
+                receipt = await self.worker.process(turn.shard)
+            except Exception as error:
+                if getattr(error, "restart_actor", False):
+                    await self.queue.died.remote(f"The last one said: {error}")
+                    os._exit(1)  # not exit_actor(): Ray takes that for the end of the work and does not retry it
+                return _describe(error, f"shard {turn.shard}")
+            turn = await self.queue.next.remote(place, receipt)
+        return ""
 
 
 NO_WORDS = "None left a reason: the machine may have killed them (out of memory?) or gone away."
 
 
-def _describe(error: Exception) -> str:
-    return f"user:{error}" if isinstance(error, UserError) else "fault:" + traceback.format_exc()
+def _describe(error: Exception, what: str) -> str:
+    return f"user:{error}" if isinstance(error, UserError) else f"fault:{what}:\n{traceback.format_exc()}"
 
 
 def run_shards(context: StageContext, worker: type, arguments: tuple[Any, ...], shards: int, pool: Pool) -> None:
     """Process those of a stage's `shards` shards that are not written yet."""
-    pending = context.pending(shards)
+    context.wrote(complete(context, worker, arguments, shards, pool))
+
+
+def complete(
+    context: StageContext, worker: type, arguments: tuple[Any, ...], shards: int, pool: Pool, kind: str = "part"
+) -> Written:
+    """The same for shards of a kind. Returns what all hold: as their writers said, and for shards of earlier sessions
+    as their footers say, which are read while the others are made.
+    """
+    pending = context.pending(shards, kind)
     context.progress.begin(shards, shards - len(pending))
-    map_shards(worker, arguments, pending, pool, context.progress)
+    earlier = sorted(set(range(shards)).difference(pending))
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, "footers") as beside:
+        reading = beside.submit(_until, stopped, context.output.receipts(earlier, kind))
+        try:
+            made, unsure = map_shards(worker, arguments, pending, pool, context.progress)
+            return (made + reading.result() + Total(context.output.receipts(unsure, kind))).written
+        finally:
+            stopped.set()
+
+
+def _until(stopped: threading.Event, receipts: Iterable[Receipt]) -> Total:
+    """The sum of receipts; of some of them where nobody waits for it any more."""
+    total = Total()
+    for receipt in receipts:
+        if stopped.is_set():
+            break
+        total.add(receipt)
+    return total
 
 
 def map_shards(
     factory: type, arguments: tuple[Any, ...], pending: Sequence[int], pool: Pool, progress: Progress
-) -> None:
-    """Process `pending` shards on a pool of actors. Raises at the first failure; finished shards stay."""
+) -> tuple[Total, list[int]]:
+    """Process `pending` shards on a pool of actors. Raises at the first failure; finished shards stay.
+
+    Returns the sum of what their writers said, and the shards not in it because only their files can tell: those begun
+    more than once.
+    """
     if not pending:
-        return
+        return Total(), []
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_consecutive_actor_init_deaths = START_ATTEMPTS
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow as soon as every place is taken
-    context.execution_no_progress_timeout_s = -1  # a shard of long traces may take longer than any fixed time
+    context.execution_no_progress_timeout_s = -1  # a place is taken until the stage ends
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    tally = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
-    rows = ray.data.from_items([{"shard": int(i)} for i in pending], override_num_blocks=len(pending))
-    done = rows.map_batches(
+    queue = ray.remote(ShardQueue).options(num_cpus=0, scheduling_strategy=here).remote(pending)
+    places = pool.places(len(pending))
+    done = ray.data.from_items([{"place": number} for number in range(places)], override_num_blocks=places).map_batches(
         _Actor,
-        fn_constructor_args=(factory, arguments, tally),
+        fn_constructor_args=(factory, arguments, queue),
         batch_size=1,
         compute=pool.strategy(len(pending)),
         max_concurrency=pool.concurrency,
         **pool.remote(),
     )
     need = Need(min(pool.actors, len(pending)), pool.cpus, pool.gpus, pool.labels)
-    with watched(need, pool.asked_by, progress.say, lambda: ray.get(tally.count_placed.remote())):
-        for row in done.iter_rows():
-            _raise(row, progress.name)
-            progress.advance(1, {c["key"]: c["value"] for c in row["counts"] or []})
+    receipts = _Receipts(queue, progress)
+    with watched(need, pool.asked_by, progress.say, lambda: ray.get(queue.placed.remote())), receipts.collected():
+        for batch in done.iter_batches(batch_size=None, prefetch_batches=0):  # a failure must not wait for other places
+            for failure in batch["failure"]:
+                _raise(failure, progress.name)
+    return receipts.total, receipts.unsure
 
 
-def _raise(row: dict[str, Any], stage: str) -> None:
-    """The failure a row carries, where it does."""
-    if row["failure"]:
-        kind, _, text = row["failure"].partition(":")
-        raise UserError(text) if kind == "user" else RuntimeError(f"{stage}, shard {row['shard']}:\n{text}")
+class _Receipts:
+    """What actors handed in, fetched from the queue while they work."""
+
+    def __init__(self, queue: ray.actor.ActorHandle, progress: Progress) -> None:
+        self.queue, self.progress = queue, progress
+        self.total, self.unsure = Total(), list[int]()
+
+    def take(self) -> None:
+        """Count in what came since the last time."""
+        for done in ray.get(self.queue.take.remote()):
+            if done.sure:
+                self.total.add(done.receipt)
+            else:
+                self.unsure.append(done.receipt.index)
+            self.progress.advance(1, done.receipt.counts)
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Take what comes while the block runs, and the rest at its end. Raises what went wrong with that."""
+        stopped = threading.Event()
+        with ThreadPoolExecutor(1, "receipts") as beside:
+            taking = beside.submit(self._keep_taking, stopped)
+            try:
+                yield
+            finally:
+                stopped.set()
+        taking.result()
+        self.take()
+
+    def _keep_taking(self, stopped: threading.Event) -> None:
+        try:
+            while not stopped.wait(POLL):
+                self.take()
+        except BaseException:
+            self.queue.close.remote()  # or the failure would be heard of at the end of the stage only
+            raise
+
+
+def _raise(failure: str, stage: str) -> None:
+    """The failure a place ended with, where it did."""
+    if failure:
+        kind, _, text = failure.partition(":")
+        raise UserError(text) if kind == "user" else RuntimeError(f"{stage}, {text}")

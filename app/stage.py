@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import digest
-from app.store import Output, Written
+from app.store import Output
+from app.written import Written
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,20 @@ class StageContext:
     inputs: dict[str, Output]  # finished outputs of the input stages, by name
     output: Output
     progress: Progress
+    _told: list[Written] = field(default_factory=list, init=False)  # at most one
 
-    @cached_property
+    def wrote(self, written: Written) -> None:
+        """Say what all shards of the output hold, where that is known without reading their footers."""
+        self._told[:] = [written]
+
+    @property
     def written(self) -> Written:
-        """What all shards of the output hold together; ask when they are there, because it is read once."""
-        return self.output.written()
+        """What all shards of the output hold together; ask when they are there, because it is read at most once."""
+        if not self._told:
+            self.wrote(self.output.written())
+        return self._told[0]
 
-    def pending(self, shards: int) -> list[int]:
+    def pending(self, shards: int, kind: str = "part") -> list[int]:
         """Of `shards` deterministic shards, those not yet written: where a stopped run goes on."""
-        done = set(self.output.done_shards())
+        done = set(self.output.done_shards(kind))
         return [index for index in range(shards) if index not in done]

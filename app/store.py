@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import posixpath
@@ -29,7 +30,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.records import chunked, digest, totals
+from app.records import chunked, digest
+from app.written import Receipt, Total, Written
 
 COUNTS = b"eightfold.counts"
 DIGEST = b"eightfold.digest"
@@ -63,16 +65,6 @@ def cache() -> Path:
     folder = Path(os.environ.get("EIGHTFOLD_CACHE") or Path.home() / ".cache" / "eightfold")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-@dataclass(frozen=True)
-class Written:
-    """What the footers of a stage's shards say."""
-
-    shards: int
-    rows: int
-    counts: dict[str, float]  # summed
-    digest: str  # hex, over the shards' own digests in order
 
 
 class _Hashing:
@@ -136,20 +128,24 @@ class Output:
         table: pa.Table | Iterable[pa.Table],
         counts: dict[str, float] | None = None,
         kind: str = "part",
-    ) -> None:
+    ) -> Receipt:
         """Write one shard so that it is there whole or not at all. Other kinds first: the part marks the shard done.
 
-        Several tables of one schema become one row group each, so that a reader can take some of them.
+        Several tables of one schema become one row group each, so that a reader can take some of them; they are taken
+        one at a time. Returns what the footer says of the shard.
         """
-        tables = [table] if isinstance(table, pa.Table) else list(table)
-        told = json.dumps(counts or {}).encode()
+        tables = iter([table] if isinstance(table, pa.Table) else table)
+        first, rows, told = next(tables), 0, json.dumps(counts or {}).encode()
         with self.atomic(f"{kind}-{index:05d}.parquet") as sink:
             hashing = _Hashing(sink)
-            with pq.ParquetWriter(hashing, tables[0].schema, compression="zstd") as writer:
-                for group in tables:
+            with pq.ParquetWriter(hashing, first.schema, compression="zstd") as writer:
+                for group in itertools.chain([first], tables):
                     writer.write_table(group)
+                    rows += group.num_rows
                 hashing.hash.update(told)
-                writer.add_key_value_metadata({COUNTS: told, DIGEST: hashing.hash.hexdigest().encode()})
+                found = hashing.hash.hexdigest()  # the footer, which holds it, follows
+                writer.add_key_value_metadata({COUNTS: told, DIGEST: found.encode()})
+        return Receipt(index, rows, counts or {}, found)
 
     def read_shard(self, index: int, columns: list[str] | None = None, kind: str = "part") -> pa.Table:
         fs, _ = self.open()
@@ -172,21 +168,23 @@ class Output:
         """Sum of the counts of all shards there are."""
         return self.written().counts
 
-    def written(self, kind: str = "part") -> Written:
-        """What all shards hold together. Each footer is read once, many at a time, and none is kept."""
+    def receipts(self, shards: list[int], kind: str = "part") -> Iterator[Receipt]:
+        """What the footers of some shards say. Each is read once, many at a time, and none is kept."""
         fs, _ = self.open()
-        shards, rows, found = self.done_shards(kind), 0, hashlib.blake2b(digest_size=16)
-        counts: dict[str, float] = {}
-        footers = parallel(lambda index: pq.read_metadata(self.shard_path(index, kind), filesystem=fs), shards)
-        for index, footer in zip(shards, footers, strict=True):
-            rows += footer.num_rows
-            counts = totals((counts, _counts(footer)))
-            found.update(b"%d %s\n" % (index, (footer.metadata or {}).get(DIGEST, b"")))
-        return Written(len(shards), rows, counts, found.hexdigest())
+
+        def read(index: int) -> Receipt:
+            footer = pq.read_metadata(self.shard_path(index, kind), filesystem=fs)
+            found = (footer.metadata or {}).get(DIGEST, b"").decode()
+            return Receipt(index, footer.num_rows, _counts(footer), found)
+
+        return parallel(read, shards)
+
+    def written(self, kind: str = "part") -> Written:
+        """What all shards hold together."""
+        return Total(self.receipts(self.done_shards(kind), kind)).written
 
     def damaged(self, kind: str = "part") -> list[str]:
         """Names of shards that no longer hold what was written into them. Reads every byte."""
-
         fs, _ = self.open()
 
         def check(index: int) -> str | None:

@@ -45,6 +45,7 @@ from app.sampling.settings import Until
 from app.sampling.vllm import CPU_BLOCK, VllmEngine, cpu_environment
 from app.stage import Stage, StageContext
 from app.store import Output
+from app.written import Receipt
 from benchmarks import quotas
 from benchmarks.table import Row, arguments, publish, row
 
@@ -83,14 +84,14 @@ class TimedWorker(sampling.SamplingWorker):
         engine.kind = self.recipe.name
         return engine
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         if self.warm is None:
             self.warm = asyncio.ensure_future(self._warm())
         await self.warm
         begun = time.time()
-        counts = await super().process(index)
-        self._note("times", begun, counts["tokens"])
-        return counts
+        receipt = await super().process(index)
+        self._note("times", begun, receipt.counts["tokens"])
+        return receipt
 
     async def _warm(self) -> None:
         begun = time.time()

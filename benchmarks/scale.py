@@ -7,18 +7,28 @@ The measured costs are of this machine; the load is the question; benchmarks/sca
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import pickle
 import random
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil  # type: ignore[import-untyped]
 
 from app.cluster import ray_session
+from app.problems import select
+from app.problems.overlap import NearIndex
+from app.problems.world import each_problem
 from app.progress import Progress
 from app.records import Problem, Trace
+from app.shardqueue import ShardQueue
 from app.store import Output
 from app.verification.judge import judge_batch
+from app.written import Receipt
+from benchmarks.orchestration import largest_memory
 from benchmarks.scale_model import (
     Costs,
     Limit,
@@ -32,47 +42,82 @@ from benchmarks.scale_model import (
 from benchmarks.table import Row, arguments, publish, row
 
 WORDS = 32_000  # of the made-up vocabulary
+COUNTED = ("traces", "prompt_tokens", "tokens", "truncated", "engine_seconds", "skipped_prompts")  # as sampling counts
 
 
 class Idle:
     """A shard worker that does nothing: what is left is the driver's own work."""
 
-    async def process(self, index: int) -> dict[str, float]:
-        return {"traces": 1.0}
+    async def process(self, index: int) -> Receipt:
+        return Receipt(index, 1, dict.fromkeys(COUNTED, 0.1), "0" * 32)
 
 
-def slope(cost: Callable[[int], float], few: int, many: int) -> float:
-    """Cost of one more, free of what it costs to begin."""
+def slope(cost: Callable[[int], tuple[float, ...]], few: int, many: int) -> list[float]:
+    """Costs of one more, free of what it costs to begin."""
     cost(few)  # the first run also pays for imports and first processes
-    low, high = cost(few), cost(many)
-    return max(high - low, 1e-9) / (many - few)
+    return [max(high - low, 1e-9) / (many - few) for low, high in zip(cost(few), cost(many), strict=True)]
 
 
-def driver_seconds(few: int, many: int) -> float:
-    """Processor seconds of the driver for one shard of `map_shards`."""
+def shard_seconds(few: int, many: int) -> list[float]:
+    """Seconds for one shard of `map_shards`: of the driver's processor, of the queue's beside it, and in all."""
     from app.shardmap import Pool, map_shards
 
-    def cost(shards: int) -> float:
-        progress = Progress("driver's cost of a shard")
+    def cost(shards: int) -> tuple[float, ...]:
+        progress = Progress("cost of a shard")
         progress.begin(shards)
-        start = time.process_time()
-        map_shards(Idle, (), range(shards), Pool(actors=2, cpus=0.5, concurrency=2), progress)
-        return time.process_time() - start
+        with processor_seconds("ray::ShardQueue") as queue:
+            start, begun = time.process_time(), time.perf_counter()
+            map_shards(Idle, (), range(shards), Pool(actors=2, cpus=0.5, concurrency=2), progress)
+            passed = time.process_time() - start, time.perf_counter() - begun
+        return passed[0], queue[0], passed[1]
 
     return slope(cost, few, many)
 
 
-def block_costs(many: int) -> tuple[float, float]:
-    """Processor seconds and resident bytes of the driver for one pending shard, as `map_shards` hands them over."""
+@contextlib.contextmanager
+def processor_seconds(title: str) -> Iterator[list[float]]:
+    """Processor seconds of the process that begins with `title` while the block runs, looked at ten times a second."""
+    found, stopped = [0.0], threading.Event()
+    before = {process.pid for process in psutil.process_iter()}
+
+    def watch() -> None:
+        while not stopped.wait(0.1):
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.pid not in before and "".join(process.cmdline()[:1]).startswith(title):
+                        found[0] = sum(process.cpu_times()[:2])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def place_seconds(many: int) -> float:
+    """Processor seconds of the driver to hand one place to Ray Data, as `map_shards` does."""
     import ray
 
-    ray.data.from_items([{"shard": 0}], override_num_blocks=1)
-    process = psutil.Process()
-    memory, start = process.memory_info().rss, time.process_time()
-    held = ray.data.from_items([{"shard": index} for index in range(many)], override_num_blocks=many)
-    seconds, grown = time.process_time() - start, process.memory_info().rss - memory
+    ray.data.from_items([{"place": 0}], override_num_blocks=1)
+    start = time.process_time()
+    held = ray.data.from_items([{"place": index} for index in range(many)], override_num_blocks=many)
+    seconds = time.process_time() - start
     del held
-    return seconds / many, max(grown, 0) / many
+    return seconds / many
+
+
+def pending_bytes(shards: int) -> float:
+    """Resident bytes of the driver and its queue for the number of one pending shard; half are there already."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    done = set(range(0, shards, 2))
+    pending = [index for index in range(shards) if index not in done]
+    queue = ShardQueue(pickle.loads(pickle.dumps(pending)))
+    grown = process.memory_info().rss - before
+    del done, pending, queue
+    return grown / shards
 
 
 def traces(number: int, tokens: int) -> list[Trace]:
@@ -90,19 +135,23 @@ def traces(number: int, tokens: int) -> list[Trace]:
     return found
 
 
-def storage_costs(shards: int, load: Load) -> tuple[float, float]:
-    """Bytes a token, and seconds a shard to read all footers; on the local disk."""
+def storage_costs(shards: int, load: Load) -> tuple[float, float, float]:
+    """Bytes a token, seconds a shard to read all footers, seconds a trace to read it; on the local disk."""
     tokens = round(load.trace_tokens)
     table = Trace.table(traces(256, tokens))
     with tempfile.TemporaryDirectory() as folder:
         output = Output(folder, "sampling", "scale")
         for index in range(shards):
-            output.write_shard(index, table, {"traces": 256.0})
+            output.write_shard(index, table, dict.fromkeys(COUNTED, 0.1))
         size = sum(path.stat().st_size for path in output.local().glob("part-*"))
         start = time.perf_counter()
         output.written()
         footer = (time.perf_counter() - start) / shards
-    return size / (shards * 256 * tokens), footer
+        start = time.perf_counter()
+        for index in range(4):
+            Trace.from_table(output.read_shard(index))
+        trace = (time.perf_counter() - start) / (4 * 256)
+    return size / (shards * 256 * tokens), footer, trace
 
 
 def problem_bytes(number: int) -> float:
@@ -115,6 +164,29 @@ def problem_bytes(number: int) -> float:
     return grown / number
 
 
+def world_costs(few: int, many: int) -> list[float]:
+    """Seconds to make one problem of the world, sort it in and write it, and bytes that stay in memory."""
+
+    def cost(number: int) -> tuple[float, ...]:
+        gc.collect()
+        with tempfile.TemporaryDirectory() as folder, largest_memory() as memory:
+            start = time.perf_counter()
+            select.write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
+            return time.perf_counter() - start, memory[0] * 2**20
+
+    return slope(cost, few, many)
+
+
+def index_bytes(number: int) -> float:
+    """Resident bytes of one statement in the index of near duplicates."""
+    statements = [problem.statement for problem in each_problem(1, number, "train")]
+    index, process = NearIndex(0.8), psutil.Process()
+    before = process.memory_info().rss
+    for statement in statements:
+        index.add(statement, "seed")
+    return (process.memory_info().rss - before) / number
+
+
 def verdict_seconds(number: int, load: Load) -> float:
     """Seconds of one core for one verdict on a number; `benchmarks.verification` has harder answers."""
     texts = [trace.text for trace in traces(number, round(load.trace_tokens))]
@@ -125,24 +197,32 @@ def verdict_seconds(number: int, load: Load) -> float:
 
 def measure(load: Load, quick: bool) -> Costs:
     """The costs of this machine. Starts a private Ray."""
-    per_token, footer = storage_costs(20 if quick else 100, load)
-    problem = problem_bytes(100_000)
+    select.SORTED, select.MERGED = 10_000, 25  # so that few problems show what many cost
+    world, story = world_costs(40_000, 80_000 if quick else 160_000)  # first: what is freed later would hide its growth
+    held = pending_bytes(4_000_000)
+    problem, statement = problem_bytes(100_000), index_bytes(5_000 if quick else 20_000)
+    per_token, footer, trace = storage_costs(20 if quick else 100, load)
     verdict = verdict_seconds(200 if quick else 1000, load)
     with ray_session():
-        driver = driver_seconds(50, 250 if quick else 1050)
-        block_time, block_bytes = block_costs(1000 if quick else 5000)
-    return Costs(driver, block_time, block_bytes, per_token, footer, problem, verdict)
+        driver, queue, _ = shard_seconds(500, 3_500 if quick else 20_500)
+        place = place_seconds(1000 if quick else 5000)
+    return Costs(driver, queue, place, held, per_token, footer, trace, world, story, problem, statement, verdict)
 
 
 def rows(load: Load, costs: Costs) -> list[Row]:
     """Measured costs, then each limit as the GPUs at which it is full."""
     measured = [
         row("driver, one shard", costs.driver_seconds * 1e3, "ms"),
-        row("driver, one pending shard", costs.block_seconds * 1e3, "ms"),
-        row("driver, one pending shard", costs.block_bytes / 1e3, "kB"),
+        row("queue, one shard", costs.queue_seconds * 1e3, "ms"),
+        row("driver, one place", costs.place_seconds * 1e3, "ms"),
+        row("driver and queue, one pending shard", costs.pending_bytes, "bytes"),
         row("Parquet, one token", costs.bytes_per_token, "bytes"),
         row("Parquet, one footer", costs.footer_seconds * 1e3, "ms"),
-        row("one problem in memory", costs.problem_bytes / 1e3, "kB"),
+        row("one trace read", costs.trace_seconds * 1e6, "µs"),
+        row("one problem of the world", costs.world_seconds * 1e6, "µs"),
+        row("one problem of the world in memory", costs.story_bytes, "bytes"),
+        row("one problem of a file in memory", costs.problem_bytes / 1e3, "kB"),
+        row("one statement in the index of near duplicates", costs.statement_bytes / 1e3, "kB"),
         row("verifier, one numeric answer", costs.verdict_seconds * 1e3, "ms"),
     ]
     return measured + [row(f"full: {limit.part}", limit.gpus(load), "GPUs") for limit in limits(load, costs)]
@@ -165,11 +245,11 @@ def story(load: Load, costs: Costs) -> str:
     lines += [f"  {share:8.3%}  {what}" for what, share in shares_lost(load, costs).items()]
     lines.append("\nafter the loss of the head, in the middle of the stage:")
     lines += [f"  {seconds:8.0f} s  {what}" for what, seconds in restart_seconds(load, costs).items()]
-    lines.append("\nproblems a shard: shards/s, use of the driver, files, seconds lost with a node")
+    lines.append("\nproblems a shard: shards/s, use of the queue, files, seconds lost with a node")
     for size in (1, 4, 8, 16, 32, 64, 128):
         other = Load(**{**load.__dict__, "problems_per_shard": size})
         lines.append(
-            f"  {size:4d}: {other.shards_per_second:8.1f}  {other.shards_per_second * costs.driver_seconds:8.1%}  "
+            f"  {size:4d}: {other.shards_per_second:8.1f}  {other.shards_per_second * costs.queue_seconds:8.1%}  "
             f"{other.shards:11,}  {loss_of_a_node(other):6.0f}"
         )
     return "\n".join(lines)

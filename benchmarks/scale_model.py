@@ -40,6 +40,15 @@ class Load:
         return self.shards * self.problems_per_shard
 
     @property
+    def traces(self) -> int:
+        return self.problems * self.samples
+
+    @property
+    def places(self) -> int:
+        """Shards in flight in all engines."""
+        return min(self.shards, self.gpus * self.concurrent_shards)
+
+    @property
     def traces_per_second(self) -> float:
         return self.gpus * self.tokens_per_second / self.trace_tokens
 
@@ -48,12 +57,17 @@ class Load:
 class Costs:
     """What each thing costs. `benchmarks.scale` measures the first group; the second is assumed."""
 
-    driver_seconds: float  # of the driver's processor for one shard, Ray Data's scheduling included
-    block_seconds: float  # of the driver's processor to hand one shard's number to Ray Data at the start
-    block_bytes: float  # of the driver's memory for one pending shard
+    driver_seconds: float  # of the driver's processor for one shard
+    queue_seconds: float  # of the queue's processor, beside the driver's, for one shard
+    place_seconds: float  # of the driver's processor to hand one place to Ray Data at the start
+    pending_bytes: float  # of the driver's and the queue's memory for the number of one pending shard
     bytes_per_token: float  # of Parquet on disk, text included
     footer_seconds: float  # of wall time a shard, to read all footers on a local disk by many threads
-    problem_bytes: float  # of memory, one problem in the process that makes them
+    trace_seconds: float  # of one core, to read one trace as a record
+    world_seconds: float  # of one process, to make one problem of the world and write it
+    story_bytes: float  # of memory, one problem of the world in that process
+    problem_bytes: float  # of memory, one problem of a file in the process that reads it
+    statement_bytes: float  # of memory, one statement in synthesis's index of near duplicates
     verdict_seconds: float  # of one verifier's core for one trace
 
     actor_seconds: float = 0.005  # assumed: of the control plane to start one actor
@@ -91,14 +105,20 @@ class Limit:
 def limits(load: Load, costs: Costs) -> list[Limit]:
     """Every part that grows with the cluster, the fullest first."""
     nodes = math.ceil(load.gpus / load.gpus_per_node)
+    stage, allowance, memory = load.hours * HOUR, 0.01 * load.hours * HOUR, costs.head_memory_bytes
     found = [
+        Limit("data sets, one process reads all traces", load.traces * costs.trace_seconds, stage, "s"),
+        Limit("synthesis, memory of its index", load.problems * costs.statement_bytes, memory, "bytes"),
+        Limit("problems of the world, time", load.problems * costs.world_seconds, allowance, "s"),
+        Limit("problems of the world, memory", load.problems * costs.story_bytes, memory, "bytes"),
+        Limit("problems of files, memory", load.problems * costs.problem_bytes, memory, "bytes"),
+        Limit("queue, shards a second", load.shards_per_second, 1 / costs.queue_seconds, "shards/s"),
         Limit("driver, shards a second", load.shards_per_second, 1 / costs.driver_seconds, "shards/s"),
-        Limit("driver, memory of pending shards", load.shards * costs.block_bytes, costs.head_memory_bytes, "bytes"),
-        Limit("driver, start of the stage", load.shards * costs.block_seconds, 0.01 * load.hours * HOUR, "s"),
-        Limit("driver, start of actors", load.gpus * costs.actor_seconds, 0.01 * load.hours * HOUR, "s"),
-        Limit("end of the stage, footers", footer_seconds(load, costs), 0.01 * load.hours * HOUR, "s"),
-        Limit("problems stage, memory", load.problems * costs.problem_bytes, costs.head_memory_bytes, "bytes"),
-        Limit("resume, listing from S3", load.shards / costs.store_list_per_second, 0.01 * load.hours * HOUR, "s"),
+        Limit("driver and queue, memory of pending shards", load.shards * costs.pending_bytes, memory, "bytes"),
+        Limit("driver, places at the start", load.places * costs.place_seconds, allowance, "s"),
+        Limit("control plane, start of actors", load.gpus * costs.actor_seconds, allowance, "s"),
+        Limit("resume, listing from S3", load.shards / costs.store_list_per_second, allowance, "s"),
+        Limit("resume, footers of half the shards", footer_seconds(load, costs) / 2, stage / 2, "s"),
         Limit("object storage, writes", load.shards_per_second, costs.store_put_per_second, "files/s"),
         Limit("control plane, nodes", nodes + verifier_cores(load, costs) / 16, costs.gcs_nodes, "nodes"),
     ]
@@ -106,7 +126,7 @@ def limits(load: Load, costs: Costs) -> list[Limit]:
 
 
 def footer_seconds(load: Load, costs: Costs) -> float:
-    """What the manifest takes at the end of a stage in object storage: each footer once, READERS at a time."""
+    """What it takes to read the footers of all shards in object storage, READERS at a time."""
     waiting = costs.footer_requests * costs.store_request_seconds / costs.footer_readers
     return load.shards * (costs.footer_seconds + waiting)
 
@@ -133,10 +153,9 @@ def shares_lost(load: Load, costs: Costs) -> dict[str, float]:
 
 def restart_seconds(load: Load, costs: Costs) -> dict[str, float]:
     """What passes after the loss of the head until the GPUs are busy again."""
-    left = load.shards / 2  # the average moment of the loss
     return {
-        "list finished shards": load.shards / 2 / costs.store_list_per_second,
-        "hand pending shards to Ray Data": left * costs.block_seconds,
+        "list finished shards": load.shards / 2 / costs.store_list_per_second,  # on average half are
+        "hand places to Ray Data": load.places * costs.place_seconds,
         "start actors": load.gpus * costs.actor_seconds,
         "load engines": costs.engine_load_seconds,
         "repeat unfinished shards": loss_of_a_node(load),

@@ -45,6 +45,7 @@ from app.training import launch
 from app.training.metrics import read as read_metrics
 from app.training.settings import TrainSettings
 from app.verification.stage import VerificationWorker
+from app.written import Receipt
 from benchmarks.table import Row, arguments, publish, row
 from jobs.run import find_recipe
 
@@ -57,12 +58,12 @@ class Timed:
 
     output: Output
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         begun = time.time()
-        counts = await super().process(index)  # type: ignore[misc]
+        receipt: Receipt = await super().process(index)  # type: ignore[misc]
         with self.output.atomic(f"times-{index}.json") as sink:
             sink.write(json.dumps([begun, time.time()]).encode())
-        return counts
+        return receipt
 
 
 class TimedSampler(Timed, sampling.SamplingWorker):

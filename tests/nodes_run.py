@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.progress import Progress
 from app.shardmap import Pool, map_shards
+from app.written import Receipt
 
 
 class Whereabouts:
@@ -21,9 +22,9 @@ class Whereabouts:
 
         self.folder, self.node = Path(folder), ray.get_runtime_context().get_node_id()
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         (self.folder / f"shard-{index}").write_text(self.node)
-        return {"shards seen": 1.0}
+        return Receipt(index, 0, {"shards seen": 1.0}, "")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ import asyncio
 import os
 from pathlib import Path
 
+import pyarrow as pa
+
 from app.errors import UserError
+from app.store import Output
+from app.written import Receipt
 
 
 class Worker:
@@ -25,32 +29,51 @@ class Worker:
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         self.active += 1
         most = self.active
         await asyncio.sleep(0.01)
         most = max(most, self.active)
         self.active -= 1
         self.note(f"shard-{index}")
-        return {"rows": 2.0, "crowded": float(most > 1)}
+        return Receipt(index, 2, {"rows": 2.0, "crowded": float(most > 1)}, "")
+
+
+class Crowded(Worker):
+    """Finishes nothing until a second actor is there."""
+
+    async def process(self, index: int) -> Receipt:
+        while self.times("built") < 2:
+            await asyncio.sleep(0.05)
+        return await super().process(index)
 
 
 class Slow(Worker):
-    """Slow enough for a pool to see that it is busy."""
+    """Takes a while for each shard."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         await asyncio.sleep(0.5)
         return await super().process(index)
 
 
 class Mistaken(Worker):
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         raise UserError(f"row {index}: no answer; add one")
 
 
 class Faulty(Worker):
-    async def process(self, index: int) -> dict[str, float]:
-        return {"x": 1 / index}
+    async def process(self, index: int) -> Receipt:
+        return Receipt(index, 0, {"x": 1 / index}, "")
+
+
+class FaultyBesideOthers(Worker):
+    """Shard 0 fails once a second one is in flight, which takes for ever."""
+
+    async def process(self, index: int) -> Receipt:
+        self.active += 1
+        while index or self.active < 2:
+            await asyncio.sleep(0.05)
+        raise ValueError("no such column")
 
 
 class Dead(RuntimeError):
@@ -60,7 +83,7 @@ class Dead(RuntimeError):
 class DiesOnce(Worker):
     """The engine behind it dies when shard 3 is first begun."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         if index == 3 and not self.times("died"):
             self.note("died")
             raise Dead("engine gone")
@@ -70,7 +93,7 @@ class DiesOnce(Worker):
 class KilledOnce(Worker):
     """Its process is lost without a word when shard 3 is first begun."""
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         if index == 3 and not self.times("died"):
             self.note("died")
             os.kill(os.getpid(), 9)
@@ -78,7 +101,7 @@ class KilledOnce(Worker):
 
 
 class AlwaysDies(Worker):
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         self.note("died")
         raise Dead("engine gone: out of memory")
 
@@ -100,3 +123,25 @@ class Unservable(Worker):
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         raise UserError("model.path: no weights there")
+
+
+class Writer:
+    """Writes shards whose counts do not add up exactly in floating point, and says so in its receipts."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    async def process(self, index: int) -> Receipt:
+        table = pa.table({"id": [f"{index}-{row}" for row in range(index % 3)]})
+        return self.output.write_shard(index, table, {"rows": float(index % 3), "seconds": 0.1 * index})
+
+
+class WriterKilledOnce(Writer):
+    """Its process is lost when shard 3 is written and not yet answered for."""
+
+    async def process(self, index: int) -> Receipt:
+        again = index in self.output.done_shards()
+        receipt = await super().process(index)
+        if index == 3 and not again:
+            os.kill(os.getpid(), 9)
+        return receipt

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 
 from app import capacity, shardmap
 from app.errors import UserError
 from app.progress import Progress
-from app.shardmap import Pool, map_shards
+from app.recipe import Recipe
+from app.shardmap import Pool, map_shards, run_shards
+from app.stage import Stage, StageContext
+from app.store import Output
 from tests import shard_workers as workers
+
+RECIPE = Recipe.model_validate({"name": "t", "problems": {"train": 1, "validation": 1, "test": 1}})
 
 
 def run(worker: type, folder: Path, shards: int = 6, concurrency: int = 2, actors: int = 1) -> Progress:
@@ -99,7 +106,7 @@ def test_a_busy_pool_grows_and_all_comes_back_at_the_end(ray_local: str, tmp_pat
     progress.begin(40)
     before = ray.cluster_resources()["CPU"]
     pool = Pool(1, 0.5, concurrency=2, max_actors=3)
-    map_shards(workers.Slow, (str(tmp_path),), range(40), pool, progress)
+    map_shards(workers.Crowded, (str(tmp_path),), range(40), pool, progress)
     assert progress.done == 40 and processed(tmp_path) == {f"shard-{i}": 1 for i in range(40)}
     assert 1 < (tmp_path / "built").stat().st_size <= 3
     wait_for(lambda: ray.available_resources().get("CPU") == before)
@@ -131,6 +138,67 @@ def test_the_cluster_is_seen_as_it_is(ray_local: str) -> None:
     (node,) = capacity.nodes()
     assert (node.cpus, node.gpus) == (2, 0)
     assert node.labels["ray.io/node-id"] == ray.get_runtime_context().get_node_id()
+
+
+def test_a_fault_is_heard_of_while_other_shards_go_on(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)test, shard 0:.*no such column"):
+        run(workers.FaultyBesideOthers, tmp_path, shards=2)
+
+
+def test_what_goes_wrong_with_the_answers_ends_the_job(ray_local: str, tmp_path: Path) -> None:
+    class Full:
+        def begin(self, pending: int, unit: str) -> None: ...
+
+        def done(self, pieces: int, counts: dict[str, float]) -> None:
+            raise OSError("no space for metrics")
+
+    progress = Progress("test", out=io.StringIO(), watcher=Full())
+    with pytest.raises(OSError, match="no space for metrics"):
+        map_shards(workers.Slow, (str(tmp_path),), range(1000), Pool(1, 0.5, concurrency=2), progress)
+    assert len(processed(tmp_path)) < 100
+
+
+def output_of(root: Path) -> tuple[StageContext, Output]:
+    output = Output(str(root), "sampling", "k")
+    stage = Stage("sampling", lambda _context: None, {})
+    return StageContext(stage, RECIPE, {}, output, Progress("sampling", out=io.StringIO())), output
+
+
+def test_a_manifest_needs_footers_of_earlier_sessions_only(
+    ray_local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver sums up is what the files hold: in one go, resumed, and after the loss of an actor."""
+    read: list[str] = []
+    footer = pq.read_metadata
+
+    def noted(path: str, **how: object) -> pq.FileMetaData:
+        read.append(Path(path).name)
+        return footer(path, **how)
+
+    monkeypatch.setattr(pq, "read_metadata", noted)
+    pool, told = Pool(2, 0.5, concurrency=2), []
+    for name, worker, earlier, again in (
+        ("whole", workers.Writer, [], []),
+        ("resumed", workers.Writer, [1, 4], []),
+        ("lossy", workers.WriterKilledOnce, [0], [3]),
+    ):
+        context, output = output_of(tmp_path / name)
+        for index in earlier:
+            asyncio.run(workers.Writer(output).process(index))
+        read.clear()
+        run_shards(context, worker, (output,), 8, pool)
+        told.append(context.written)
+        assert {f"part-{index:05d}.parquet" for index in earlier + again} <= set(read)
+        assert len(read) <= len(earlier) + (pool.concurrency if again else 0)
+        assert context.written == output.written() and context.progress.done == 8
+    assert told[0] == told[1] == told[2]
+    assert (told[0].shards, told[0].rows) == (8, 7)
+
+
+def test_places_are_as_many_as_can_be_in_flight() -> None:
+    assert Pool(4, 1, concurrency=3).places(1_000_000) == 12
+    assert Pool(4, 1, concurrency=3, max_actors=10).places(1_000_000) == 30
+    assert Pool(4, 1, concurrency=3, max_actors=10).places(7) == 7
 
 
 def test_nothing_pending_starts_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from app.errors import UserError
 from app.store import Output, filesystem, run_lock
+from app.written import Total
 
 TABLE = pa.table({"id": ["a", "b"], "tokens": pa.array([[1, 2], []], pa.list_(pa.int32()))})
 
@@ -94,6 +95,28 @@ def test_the_same_rows_give_the_same_digest(output: Output, tmp_path: Path) -> N
     counts = other.written().digest
     other.write_shard(0, TABLE.slice(1), {"n": 0})
     assert len({output.written().digest, counts, other.written().digest}) == 3
+
+
+def test_a_receipt_says_what_the_footer_says(output: Output) -> None:
+    tables = {0: TABLE, 7: [TABLE, TABLE.slice(1)], 3: TABLE.slice(0, 0)}
+    told = [output.write_shard(index, table, {"n": 0.1 * index}) for index, table in tables.items()]
+    assert told == list(output.receipts([0, 7, 3]))
+    assert [receipt.rows for receipt in told] == [2, 3, 0]
+    output.write_shard(0, TABLE, {"n": 0.5}, kind="rollouts")
+    assert output.written() == Total(told).written != output.written("rollouts")
+
+
+def test_tables_of_a_shard_are_taken_one_at_a_time(output: Output) -> None:
+    """A sink on the disk holds the first before the last is made."""
+    sizes = []
+
+    def tables() -> Iterator[pa.Table]:
+        for _ in range(3):
+            yield pa.table({"x": pa.array([os.urandom(1000) for _row in range(2000)])})
+            sizes.append(sum(path.stat().st_size for path in Path(output.uri).iterdir()))
+
+    assert output.write_shard(0, tables()).rows == 6000
+    assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_what_is_written_is_summed_in_any_number_of_shards(output: Output) -> None:

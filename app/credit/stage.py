@@ -16,6 +16,7 @@ from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
 from app.verification import judge_batch
+from app.written import Receipt
 
 
 class CreditWorker(EngineWorker):
@@ -40,7 +41,7 @@ class CreditWorker(EngineWorker):
             seed=recipe.seed,
         )
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         """Credit for the problems of shard `index`; the rows follow the problems' order."""
         shard, samples = Credit(), self._samples(index)
         problems = self.problems.named(samples)
@@ -48,8 +49,7 @@ class CreditWorker(EngineWorker):
             shard.add(credit)
         self.output.write_shard(index, Trace.table(shard.rollouts), kind="rollouts")
         self.output.write_shard(index, Verdict.table(shard.verdicts), kind="verdicts")
-        self.output.write_shard(index, StepValue.table(shard.values), shard.counts)
-        return shard.counts
+        return self.output.write_shard(index, StepValue.table(shard.values), shard.counts)
 
     async def _problem(self, problem: Problem, samples: list[Judged]) -> Credit:
         return await credit_problem(problem, samples, self.sampler, self.texts, self.settings, self.alike)

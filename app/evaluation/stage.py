@@ -18,6 +18,7 @@ from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification import judge_batch
+from app.written import Receipt
 
 Answer = tuple[Trace, Completion]
 
@@ -41,15 +42,14 @@ class EvaluationWorker(EngineWorker):
         self.settings, self.output = recipe.evaluation, output
         self.problems = Problems(problems, self.settings.split)
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         """Answer and judge the shard's problems; write verdicts, then traces, in the order of the problems."""
         found = await self.answer(index)
         counts = engine_counts(found.traces, found.completions)
         counts |= {"problems": float(found.problems), "skipped_prompts": float(found.skipped)}
         counts |= greedy_counts(found.traces, found.verdicts)
         self.output.write_shard(index, Verdict.table(found.verdicts), kind="verdicts")
-        self.output.write_shard(index, Trace.table(found.traces), counts)
-        return counts
+        return self.output.write_shard(index, Trace.table(found.traces), counts)
 
     async def answer(self, index: int) -> Answered:
         """The policy's answers to the problems of a shard, judged. Prompts that leave no room are skipped."""

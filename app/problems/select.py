@@ -2,27 +2,65 @@
 
 from __future__ import annotations
 
+import heapq
+import tempfile
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.errors import UserError
-from app.records import Problem, chunked
+from app.records import Problem
 from app.store import Output
 
 ROWS = 1024  # problems a row group: what a worker reads at once
+SORTED = 100_000  # problems sorted in memory; more are sorted in files
+MERGED = 256  # problems held of each of these files
 
 
 def write_problems(output: Output, problems: Iterable[Problem], counts: dict[str, float]) -> None:
-    """Shard 0 of a stage that makes problems: split by split, in order of id; a row group holds one split."""
-    ordered = sorted(problems, key=lambda p: (p.split, p.id))
-    splits = dict.fromkeys(p.split for p in ordered)
-    groups = [group for split in splits for group in chunked([p for p in ordered if p.split == split], ROWS)]
-    output.write_shard(0, [Problem.table(group) for group in groups or [[]]], counts)
+    """Shard 0 of a stage that makes problems: split by split, in order of id; a row group holds one split.
+
+    Takes the problems one at a time: what it holds does not grow with their number.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ordered = in_order(problems, Path(folder))
+        groups = (group for _, split in groupby(ordered, lambda p: p.split) for group in batches(split, ROWS))
+        first = next(groups, [])
+        output.write_shard(0, map(Problem.table, chain([first], groups)), counts)
+
+
+def in_order(problems: Iterable[Problem], folder: Path) -> Iterator[Problem]:
+    """Problems by split and id. Writes those that are more than SORTED into a folder, sorted piece by piece."""
+    pieces = batches(problems, SORTED)
+    run, files = sorted(next(pieces, []), key=_place), list[Path]()
+    for piece in pieces:
+        files.append(folder / f"{len(files)}.parquet")
+        pq.write_table(Problem.table(run), files[-1], row_group_size=MERGED)
+        run = sorted(piece, key=_place)
+    return heapq.merge(run, *map(_read_run, files), key=_place)
+
+
+def batches(problems: Iterable[Problem], size: int) -> Iterator[list[Problem]]:
+    """The same problems, at most `size` at a time; none is empty."""
+    source = iter(problems)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _place(problem: Problem) -> tuple[str, str]:
+    return problem.split, problem.id
+
+
+def _read_run(path: Path) -> Iterator[Problem]:
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            yield from Problem.from_table(file.read_row_group(number))
 
 
 def problems_of(output: Output, split: str) -> list[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from app.errors import UserError
 from app.problems.overlap import statement_digest
 from app.problems.settings import ProblemsSettings
@@ -29,17 +31,29 @@ def choose(problems: list[Problem], settings: ProblemsSettings, seed: int) -> li
 def check_disjoint(problems: list[Problem]) -> None:
     """Raise UserError where an evaluation statement is among the training ones, or an id occurs twice."""
     ids: set[str] = set()
-    evaluation = {statement_digest(p.statement): p for p in problems if p.split != "train"}
-    for problem in problems:
+    for problem in disjoint(sorted(problems, key=lambda p: p.split == "train")):
         if problem.id in ids:
             raise UserError(f"problem id {problem.id!r} occurs in two splits; ids must be unique over the whole source")
         ids.add(problem.id)
-        held_out = evaluation.get(statement_digest(problem.statement))
-        if problem.split == "train" and held_out is not None:
+
+
+def disjoint(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The same problems, of which those of evaluation come first and are kept in mind.
+
+    Raises UserError where a training problem has the statement of one of them.
+    """
+    evaluation: dict[str, Problem] = {}
+    for problem in problems:
+        statement = statement_digest(problem.statement)
+        held_out = evaluation.get(statement)
+        if problem.split != "train":
+            evaluation[statement] = problem
+        elif held_out is not None:
             raise UserError(
                 f"training problem {problem.id} ({problem.source}) repeats {held_out.split} problem {held_out.id} "
                 f"({held_out.source}): {problem.statement[:80]!r}. Remove it from the training file"
             )
+        yield problem
 
 
 def _ranked(problems: list[Problem], seed: int, split: str) -> list[Problem]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
 from app.problems.select import write_problems
 from app.problems.settings import ProblemsSettings
 from app.problems.sources import from_files, from_hub
-from app.problems.splits import check_disjoint, choose
-from app.problems.world import World, make_problems
+from app.problems.splits import choose, disjoint
+from app.problems.world import World, each_problem
 from app.records import Problem
 from app.stage import StageContext
 
@@ -14,21 +18,22 @@ from app.stage import StageContext
 def run(context: StageContext) -> None:
     """Write all splits as one shard."""
     context.progress.begin(1)
-    problems = load(context.recipe.problems, context.recipe.seed)
-    counts = {f"{split} problems": float(sum(p.split == split for p in problems)) for split in SPLITS}
-    write_problems(context.output, problems, counts)
-    context.progress.advance(1, counts)
+    problems, counts = load(context.recipe.problems, context.recipe.seed)
+    told = {f"{split} problems": float(counts[split]) for split in SPLITS}
+    write_problems(context.output, problems, told)
+    context.progress.advance(1, told)
 
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("test", "validation", "train")  # those of evaluation first, to compare training problems with
 
 
-def load(settings: ProblemsSettings, seed: int) -> list[Problem]:
-    """Problems of the recipe's source."""
+def load(settings: ProblemsSettings, seed: int) -> tuple[Iterable[Problem], Mapping[str, int]]:
+    """Problems of the recipe's source, and how many there are of each split. The world's are made one at a time."""
     source = settings.source
     if source.kind == "world":
         world = World(source.operations, source.distractors, source.amounts)
-        problems = [p for split in SPLITS for p in make_problems(seed, getattr(settings, split), split, world)]
-        check_disjoint(problems)
-        return problems
-    return choose(from_files(source) if source.kind == "file" else from_hub(source), settings, seed)
+        counts = {split: getattr(settings, split) for split in SPLITS}
+        made = chain.from_iterable(each_problem(seed, count, split, world) for split, count in counts.items())
+        return disjoint(made), counts
+    problems = choose(from_files(source) if source.kind == "file" else from_hub(source), settings, seed)
+    return problems, Counter(problem.split for problem in problems)

@@ -11,14 +11,15 @@ from app.problems.select import problems_of, write_problems
 from app.problems.settings import OpenAIWriter, SynthesisSettings, VllmWriter
 from app.problems.writers import from_world, write_all
 from app.recipe import Recipe, RenderingSettings
-from app.records import Problem, chunked, totals
+from app.records import Problem, chunked
 from app.rendering import Renderer
 from app.sampling.engine import PromptTooLong, Request
 from app.sampling.openai import OpenAIEngine
 from app.sampling.vllm import VllmEngine
-from app.shardmap import Pool, map_shards
+from app.shardmap import Pool, complete
 from app.stage import StageContext
 from app.store import Output
+from app.written import Receipt
 
 REQUESTS_PER_SHARD = 32
 CANDIDATES = "candidates"  # kind of the tables that hold what was written, before duplicates are dropped
@@ -40,10 +41,9 @@ class WritingWorker:
         else:
             raise UserError(f"synthesis.writer.kind is {writer.kind}: nothing to ask; use vllm or openai")
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         problems, counts = await write_all(self.model.answer, self.seeds, self.shards[index], self.settings, self.seed)
-        self.output.write_shard(index, Problem.table(problems), counts, kind=CANDIDATES)
-        return counts
+        return self.output.write_shard(index, Problem.table(problems), counts, kind=CANDIDATES)
 
 
 class VllmModel:
@@ -116,13 +116,10 @@ def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[lis
         problems = from_world(source, settings.writer, settings.count, recipe.seed)
         return problems, {"asked": float(settings.count)}
     shards = len(shards_of(settings))
-    done = set(output.done_shards(CANDIDATES))
-    pending = [index for index in range(shards) if index not in done]
-    context.progress.begin(shards, shards - len(pending))
     place = recipe.placement.sampling
     pool = Pool.of(place, "placement.sampling", place.gpus, place.concurrent_shards)
     if isinstance(settings.writer, OpenAIWriter):
         pool = Pool(1, 0, concurrency=place.concurrent_shards)
-    map_shards(WritingWorker, (recipe, context.inputs["problems"], output), pending, pool, context.progress)
-    counts = totals(output.shard_counts(index, CANDIDATES) for index in range(shards))
+    arguments = (recipe, context.inputs["problems"], output)
+    counts = complete(context, WritingWorker, arguments, shards, pool, CANDIDATES).counts
     return [p for table in output.tables(kind=CANDIDATES) for p in Problem.from_table(table)], counts

@@ -7,8 +7,10 @@ from its arithmetic alone (start and events), so no two splits share a problem, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.errors import UserError
@@ -165,22 +167,28 @@ def make_problems(
     seed: int, count: int, split: str, world: World | None = None, teacher: Teacher | None = None
 ) -> list[Problem]:
     """The first `count` problems of a stream that fall into `split`, no two with the same story."""
+    return list(each_problem(seed, count, split, world, teacher))
+
+
+def each_problem(
+    seed: int, count: int, split: str, world: World | None = None, teacher: Teacher | None = None
+) -> Iterator[Problem]:
+    """The same, one at a time: 12 bytes are kept of each to know its story again."""
     if split not in SPLITS:
         raise UserError(f"split {split!r}: one of {', '.join(SPLITS)}")
     world = world or World()
-    seen: set[str] = set()
-    out: list[Problem] = []
+    seen: set[bytes] = set()
     index = misses = 0
-    while len(out) < count:
+    while len(seen) < count:
         problem = world.problem(seed, index, teacher)
         index += 1
-        if problem.split == split and problem.meta not in seen:
-            seen.add(problem.meta)
-            out.append(problem)
+        story = hashlib.blake2b(problem.meta.encode(), digest_size=12).digest()
+        if problem.split == split and story not in seen:
+            seen.add(story)
+            yield problem
             misses = 0
         elif (misses := misses + 1) > 10_000:
-            raise UserError(f"the world holds too few {split} problems at {world}: {len(out)} of {count} found")
-    return out
+            raise UserError(f"the world holds too few {split} problems at {world}: {len(seen)} of {count} found")
 
 
 def _mergeable(events: tuple[Event, ...]) -> int:

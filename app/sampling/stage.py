@@ -23,6 +23,7 @@ from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.judge import judge
+from app.written import Receipt
 
 Prompt = tuple[Problem, list[int]]
 Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
@@ -66,7 +67,7 @@ class SamplingWorker(EngineWorker):
         self.problems = Problems(problems, "train")
         self.engine_name = uuid.uuid4().hex  # of this start: actors share no name, and neither do sessions
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         """Sample the shard's problems, write their traces in the order of the problems."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
@@ -75,8 +76,7 @@ class SamplingWorker(EngineWorker):
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
         counts["skipped_prompts"] = float(len(prompts) - len(fitting))
         self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
-        self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
-        return counts
+        return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
 
     async def _plain(self, index: int, prompts: list[Prompt]) -> Sampled:
         """All samples of the problems; those of a shorter run, where there is one, continued if they were cut there."""

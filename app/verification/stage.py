@@ -10,6 +10,7 @@ from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.judge import judge_batch
+from app.written import Receipt
 
 
 class VerificationWorker:
@@ -19,7 +20,7 @@ class VerificationWorker:
         self.problems = Problems(problems, "train")
         self.traces, self.output = traces, output
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         """Verdicts of shard `index`, in the order of its traces."""
         traces = self.traces.read_shard(index, ["id", "problem_id", "text"])  # the token ids are most of a shard
         ids, asked, texts = (column.to_pylist() for column in traces.columns)
@@ -27,8 +28,7 @@ class VerificationWorker:
         counts = {"verdicts": float(len(verdicts)), "verifier seconds": sum(v.seconds for v in verdicts)}
         for verdict in verdicts:
             counts[verdict.outcome] = counts.get(verdict.outcome, 0) + 1
-        self.output.write_shard(index, Verdict.table(verdicts), counts)
-        return counts
+        return self.output.write_shard(index, Verdict.table(verdicts), counts)
 
 
 def judge_traces(traces: list[Trace], problems: dict[str, Problem]) -> list[Verdict]:

@@ -19,6 +19,7 @@ from app.sampling.settings import SamplingSettings
 from app.shardmap import Pool, map_shards
 from app.store import Output
 from app.verification.stage import VerificationWorker, judge_traces
+from app.written import Receipt
 
 SETTINGS = SamplingSettings(policy="base", samples=4, problems_per_shard=2)
 PROBLEMS = [Problem(digest(i), f"What is {i} mod 4?", str(i % 4), "train", "test", None, "{}") for i in range(80)]
@@ -40,14 +41,14 @@ class ScriptedWorker:
         self.engine = ScriptedEngine(latency=lambda _request: seconds, slots=8)
         self.shards = chunked(PROBLEMS, SETTINGS.problems_per_shard)
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         pairs = [
             pair
             for problem in self.shards[index]
             for pair in await sample_n(self.engine, problem, [1, 2, 3], SETTINGS, 0, "scripted")
         ]
-        self.output.write_shard(index, Trace.table(trace for trace, _ in pairs))
-        return {"traces": float(len(pairs))}
+        counts = {"traces": float(len(pairs))}
+        return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
 
 
 def run(runs: str, seconds: float) -> None:

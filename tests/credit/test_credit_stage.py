@@ -13,6 +13,7 @@ from app.problems.world_oracle import first_wrong_line
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.store import Output
+from app.written import Receipt
 from tests.credit import student as world
 
 
@@ -45,8 +46,8 @@ def rows(output: Output) -> tuple[list[StepValue], list[Trace], list[Verdict]]:
     )
 
 
-def process(worker: CreditWorker, *shards: int) -> list[dict[str, float]]:
-    async def all_at_once() -> list[dict[str, float]]:
+def process(worker: CreditWorker, *shards: int) -> list[Receipt]:
+    async def all_at_once() -> list[Receipt]:
         return list(await asyncio.gather(*(worker.process(shard) for shard in shards)))
 
     return asyncio.run(all_at_once())

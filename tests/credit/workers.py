@@ -12,6 +12,7 @@ from typing import Any
 from app.credit.stage import CreditWorker
 from app.sampling.engine import Completion, Engine, Request
 from app.store import Output
+from app.written import Receipt
 from tests.credit import student as world
 
 KILLS, LIVES, CROWD = "kills.json", "lives", "crowd"  # in the run's folder
@@ -61,7 +62,7 @@ class StudentWorker(CreditWorker):
         elif end:
             self.output = Doomed(self.output.root, self.output.stage, f"{self.output.key}!{end}")
 
-    async def process(self, index: int) -> dict[str, float]:
+    async def process(self, index: int) -> Receipt:
         """Wait until as many actors as `crowd` says are there: a small run would be over before a pool has grown."""
         folder = Path(self.output.root)
         while (folder / LIVES).stat().st_size < int((folder / CROWD).read_text()):

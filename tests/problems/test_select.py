@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from app.errors import UserError
 from app.problems import select
 from app.problems.select import Problems, problems_of, write_problems
+from app.problems.settings import ProblemsSettings
+from app.problems.stage import load
+from app.problems.world import each_problem
 from app.records import Problem
 from app.store import Output
 
@@ -40,15 +44,17 @@ def written(folder: Path, problems: list[Problem]) -> Output:
     counts=st.fixed_dictionaries({split: st.integers(0, 30) for split in SPLITS}),
     size=st.integers(1, 12),
     rows=st.integers(1, 9),
+    run=st.integers(1, 40),
     ordered=st.booleans(),
 )
 def test_shards_are_slices_of_the_sorted_split(
-    tmp_path_factory: pytest.TempPathFactory, counts: dict[str, int], size: int, rows: int, ordered: bool
+    tmp_path_factory: pytest.TempPathFactory, counts: dict[str, int], size: int, rows: int, run: int, ordered: bool
 ) -> None:
     problems = made(counts)
     output = Output(str(tmp_path_factory.mktemp("run")), "problems", "k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "ROWS", rows)
+        patch.setattr(select, "SORTED", run)
         write_problems(output, problems, {"n": 1.0})
     if not ordered:
         output.write_shard(0, Problem.table(problems), {"n": 1.0})
@@ -100,3 +106,32 @@ def test_a_shard_reads_its_own_row_groups_only(tmp_path: Path, monkeypatch: pyte
     assert len(found.shard(5, 4)) == 4 and len(read) == 1
     assert len(found.shard(4, 4)) == 4 and len(read) == 1  # the same row group, still held
     assert len(found.slice(4, 20)) == 16 and len(read) == 4
+
+
+def test_what_writing_holds_does_not_grow_with_the_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "SORTED", 500)
+    monkeypatch.setattr(select, "MERGED", 20)
+
+    def peak(count: int) -> int:
+        output = Output(str(tmp_path), "problems", str(count))
+        tracemalloc.start()
+        write_problems(output, each_problem(0, count, "train"), {})
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(Problems(output, "train")) == count
+        return most
+
+    peak(500)  # imports
+    few, many = peak(1500), peak(6000)
+    assert many - few < 4500 * 400  # of the 1,000 bytes and more that a problem takes
+
+
+def test_the_world_in_pieces_is_the_world_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings_ = ProblemsSettings(train=60, validation=7, test=9)
+    problems, counts = load(settings_, seed=3)
+    whole = written(tmp_path / "whole", list(problems))
+    monkeypatch.setattr(select, "SORTED", 10)
+    pieces = Output(str(tmp_path / "pieces"), "problems", "k")
+    write_problems(pieces, load(settings_, seed=3)[0], {})
+    assert pieces.written() == whole.written() and pieces.read().num_rows == 76
+    assert {split: len(Problems(pieces, split)) for split in SPLITS} == dict(counts)

@@ -123,7 +123,7 @@ def test_a_missing_split_of_a_data_set_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(not GSM8K.is_dir(), reason="GSM8K is not beside the checkout")
 def test_gsm8k_whole() -> None:
     both = FileSource(kind="file", train=str(GSM8K / "train.jsonl"), test=str(GSM8K / "test.jsonl"))
-    problems = load(ProblemsSettings(source=both, validation=500), seed=0)
+    problems = list(load(ProblemsSettings(source=both, validation=500), seed=0)[0])
     splits = [p.split for p in problems]
     assert (splits.count("train"), splits.count("validation"), splits.count("test")) == (6973, 500, 1319)
     assert len({p.id for p in problems}) == len(problems)
