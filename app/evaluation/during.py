@@ -5,9 +5,10 @@ puts it into an actor.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from app.evaluation.stage import EvaluationWorker
-from app.policy import Policy
+from app.policy import policy_at
 from app.recipe import Recipe
 from app.records import JUDGED
 from app.store import Output
@@ -33,9 +34,12 @@ class HeldOut:
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
         """Answer with the weights in folder `path`; accuracy over the judged answers, and what it cost."""
         began = time.monotonic()
-        policy = Policy(path, fingerprint)
+        policy = policy_at(Path(path), fingerprint, self.problems.root)
         if self.worker is None:
             self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
+        elif policy.adapter:
+            self.worker.engine = self.worker.engine.serving(policy.adapter)  # type: ignore[attr-defined]
+            self.worker.policy = policy
         else:
             await self.worker.engine.load_weights(path)  # type: ignore[attr-defined]
             self.worker.policy = policy

@@ -11,14 +11,21 @@ from app.settings import Settings
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters (2106.09685) in place of full fine-tuning; the exported model has them merged."""
+    """Low-rank adapters (2106.09685) in place of full fine-tuning."""
 
     r: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] = ()  # names of linear layers; none: all but the output head
     quantize: bool = False  # QLoRA (2305.14314): the frozen weights in 4 bits, by bitsandbytes, on GPUs only
-    keep: bool = False  # also export the adapter alone, as model/adapter
+    merge: bool = True  # export whole weights; false: the adapter alone, which is served on an engine of its base
+    keep: bool = False  # with merge: also export the adapter alone, as model/adapter
+
+    @model_validator(mode="after")
+    def _one_export(self) -> LoraSettings:
+        if self.keep and not self.merge:
+            raise ValueError("keep: without merge the model is the adapter already; leave one of the two out")
+        return self
 
 
 class TrainSettings(Settings):
