@@ -55,6 +55,10 @@ def check(recipe: Recipe) -> None:
         needs.append((settings.init == method, f"training.{method}.init cannot be {method} itself"))
         missing = settings.init != "base" and getattr(training, settings.init) is None
         needs.append((missing, f"training.{method}.init is {settings.init}: add training.{settings.init}"))
+        lora = getattr(training, settings.init).lora if settings.init != "base" and not missing else None
+        alone = bool(lora and not lora.merge)
+        told = f"training.{method} starts from it, and training starts from whole weights; merge it"
+        needs.append((alone, f"training.{settings.init}.lora.merge is false: {told}"))
         unasked = bool(settings.evaluate_every) and recipe.problems.validation == 0
         needs.append((unasked, f"training.{method}.evaluate_every: raise problems.validation, which is 0"))
     if training.sft and training.rft and training.sft.init == "rft":

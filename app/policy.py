@@ -14,7 +14,7 @@ from app.settings import ModelSettings
 from app.store import Output, filesystem
 
 ADAPTER = "adapter_config.json"  # what peft writes beside the adapter's weights
-BASE = "base.json"  # what training writes there: {"fingerprint": that of the base folder}
+BASE = "base.json"  # what training writes there: `base_facts` of the model it adapts
 WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
 
@@ -49,10 +49,14 @@ def trained_policy(output: Output) -> Policy:
     """The weights a training stage exported: a whole model, or a LoRA adapter beside the name of its base."""
     if output.remote:
         return _stored_policy(output)
-    folder = output.local("model")
+    return policy_at(output.local("model"), output.key, output.root)
+
+
+def policy_at(folder: Path, fingerprint: str, root: str) -> Policy:
+    """The same for weights that a stage of the run at `root` wrote, which are in `folder` on this node."""
     if not (folder / ADAPTER).is_file():
-        return Policy(str(folder), output.key)
-    return Policy(adapter_base(folder), output.key, str(folder))
+        return Policy(str(folder), fingerprint)
+    return Policy(adapter_base(folder, root), fingerprint, str(folder))
 
 
 def _stored_policy(output: Output) -> Policy:
@@ -61,18 +65,32 @@ def _stored_policy(output: Output) -> Policy:
     config = RemoteFile(posixpath.join(model, ADAPTER))
     if not config.exists():
         return Policy(model, output.key)
-    base = _base_name(config)
+    base = _stage_base(config.with_name(BASE), output.root) or _base_name(config)
     if base.startswith("."):
         scheme, _, path = model.partition("://")
         base = f"{scheme}://{posixpath.normpath(posixpath.join(path, base))}"
     return Policy(base, output.key, model)
 
 
-def adapter_base(folder: Path) -> str:
+def base_facts(policy: Policy, output: Output | None) -> dict[str, str]:
+    """How an adapter names the weights it adapts: the stage that wrote them, or the fingerprint of a folder; a hub
+    name needs nothing more.
+    """
+    if output is not None:
+        return {"stage": output.stage, "key": output.key}
+    return {"fingerprint": policy.fingerprint} if Path(policy.path).is_dir() else {}
+
+
+def adapter_base(folder: Path, root: str) -> str:
     """The model that a LoRA adapter belongs to: a folder, absolute or relative to the adapter, or a hub name.
 
-    Where the adapter's folder holds base.json, its "fingerprint" must be the base folder's own. Raises UserError.
+    Where the adapter's folder holds base.json, its "stage" and "key" name a stage of the run folder `root`, wherever
+    that is now; its "fingerprint" must be the base folder's own. Raises UserError.
     """
+    if path := _stage_base(folder / BASE, root):
+        if "://" not in path:
+            check_folder(path)
+        return path
     name = _base_name(folder / ADAPTER)
     near = folder / name
     if not near.is_dir():
@@ -80,11 +98,20 @@ def adapter_base(folder: Path) -> str:
             raise UserError(f"{folder / ADAPTER}: base_model_name_or_path: no such folder: {name}")
         return name
     check_folder(str(near))
-    if (folder / BASE).is_file():
-        expected = json.loads((folder / BASE).read_text())["fingerprint"]
-        if (found := folder_fingerprint(str(near))) != expected:
-            raise UserError(f"{near}: not the weights that {folder} was trained on ({found}, not {expected})")
+    expected = _facts(folder / BASE).get("fingerprint")
+    if expected and (found := folder_fingerprint(str(near))) != expected:
+        raise UserError(f"{near}: not the weights that {folder} was trained on ({found}, not {expected})")
     return str(near)
+
+
+def _facts(file: TextFile) -> dict[str, str]:
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _stage_base(file: TextFile, root: str) -> str | None:
+    """The weights of the stage that an adapter's base.json names, wherever the run is now; None where it names none."""
+    facts = _facts(file)
+    return trained_policy(Output(root, facts["stage"], facts["key"])).path if "stage" in facts else None
 
 
 def _base_name(config: TextFile) -> str:

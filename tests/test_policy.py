@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import UserError
 from app.mirror import Folder
-from app.policy import WORLD_MODEL, Policy, base_policy, folder_fingerprint, trained_policy
+from app.policy import WORLD_MODEL, Policy, base_facts, base_policy, folder_fingerprint, trained_policy
 from app.settings import ModelSettings
 from app.store import Output
 
@@ -81,6 +81,29 @@ def test_an_adapter_of_a_hub_model_names_it(tmp_path: Path) -> None:
 def test_an_adapter_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not the weights that .* was trained on"):
         trained_policy(adapter(tmp_path, str(folder), "0" * 16))
+
+
+def test_an_adapter_of_a_stage_finds_it_wherever_the_run_is(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    start = Output(str(runs), "training/sft", "s" * 16)
+    shutil.copytree(WORLD_MODEL, start.local("model"))
+    output = adapter(runs, str(start.local("model")))
+    facts = base_facts(trained_policy(start), start)
+    (output.local("model") / "base.json").write_text(json.dumps(facts))
+    assert trained_policy(output).path == str(start.local("model"))
+    moved = runs.rename(tmp_path / "moved")
+    assert trained_policy(Output(str(moved), output.stage, output.key)) == Policy(
+        str(moved / "training" / "sft" / ("s" * 16) / "model"),
+        "d" * 16,
+        str(moved / "training" / "dpo" / ("d" * 16) / "model"),
+    )
+
+
+def test_what_an_adapter_says_of_a_base_that_no_stage_wrote(folder: Path) -> None:
+    assert base_facts(base_policy(ModelSettings(path=str(folder))), None) == {
+        "fingerprint": folder_fingerprint(str(folder))
+    }
+    assert base_facts(base_policy(ModelSettings(path="someone/model")), None) == {}
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ puts it into an actor.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from app.evaluation.stage import EvaluationWorker
 from app.mirror import borrowed
-from app.policy import Policy
+from app.policy import policy_at
 from app.recipe import Recipe
 from app.records import JUDGED
 from app.store import Output
@@ -35,13 +36,16 @@ class HeldOut:
         """Answer with the weights at `path`, a folder or its URI: accuracy over the judged answers, and costs."""
         began = time.monotonic()
         with borrowed(path) as folder:
-            policy = Policy(folder, fingerprint)
+            policy = policy_at(Path(folder), fingerprint, self.problems.root)
             if self.worker is None:
                 self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
+            elif policy.adapter:
+                self.worker.engine = self.worker.engine.serving(policy.adapter)  # type: ignore[attr-defined]
+                self.worker.policy = policy
             else:
                 await self.worker.engine.load_weights(folder)  # type: ignore[attr-defined]
                 self.worker.policy = policy
-        answered = await self.worker.answer(0)
+            answered = await self.worker.answer(0)  # an adapter is read at its first request
         outcomes = [verdict.outcome for verdict in answered.verdicts]
         judged = sum(outcome in JUDGED for outcome in outcomes)
         tokens = sum(len(trace.token_ids) for trace in answered.traces)

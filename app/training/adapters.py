@@ -91,4 +91,5 @@ def save(state: dict[str, torch.Tensor], settings: LoraSettings, base: str, fold
     )
     config = _config(settings)
     config.base_model_name_or_path, config.inference_mode = base, True
+    config.target_modules = sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in own})
     config.save_pretrained(str(folder))

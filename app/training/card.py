@@ -57,10 +57,11 @@ def card(job: Job, corpus: Corpus, steps: int) -> str:
     unit = "pairs" if job.preference else "examples"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("ray", "torch", "deepspeed", "transformers"))
     settings = json.dumps(job.settings.model_dump(), indent=2)
+    lora = job.settings.lora
     lineage_rows = "".join(f"| {label} | {text} |\n" for label, text in job.lineage)
     return f"""---
 base_model: {json.dumps(job.policy)}
-library_name: transformers
+library_name: {"peft" if lora and not lora.merge else "transformers"}
 tags: [math, {job.method}, eightfold]
 ---
 

@@ -15,6 +15,7 @@ from app.records import seed_from
 from app.training import adapters, attention
 from app.training.forward import TokenLogProbs, attention_for, check_head, check_tree
 from app.training.job import Job
+from app.training.sequence import WHERE, team
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -79,7 +80,9 @@ def build(job: Job, device: torch.device) -> Any:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     attention.register()
     kind, why_not = attention_for(model, device, job.settings.max_length)
-    forward = TokenLogProbs(model, kind)
+    mates = team(job.placement.sequence_parallel)
+    mates.check(model.config.get_text_config())
+    forward = TokenLogProbs(model, kind, mates)
     rates: dict[str, Any] = {
         "lr": job.settings.learning_rate,
         "weight_decay": job.settings.weight_decay,
@@ -96,6 +99,8 @@ def build(job: Job, device: torch.device) -> Any:
     check_head(engine.module, device)
     if kind != "plain" and (why_not := check_tree(engine.module, device)):
         engine.module.attention = "plain"
+    if why_not and mates.size > 1:
+        raise UserError(f"{WHERE}: not with this model: {why_not}")
     if why_not and dist.get_rank() == 0:
         print(
             f"training/{job.method}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True

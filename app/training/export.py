@@ -1,7 +1,8 @@
-"""Final weights as a folder that transformers and vLLM load: safetensors, configuration, tokenizer."""
+"""Final weights as a folder that transformers and vLLM load: safetensors, configuration, tokenizer; or an adapter."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from app.policy import BASE
 from app.training import adapters
 from app.training.engine import load_model
 from app.training.job import Job
@@ -23,19 +25,30 @@ def export(engine: Any, job: Job, folder: Path, card: str) -> None:
         assert state is not None
         temporary = folder.with_name(f".{folder.name}")
         shutil.rmtree(temporary, ignore_errors=True)
-        model, lora = engine.module.model, job.settings.lora
-        if lora and lora.keep:
-            adapters.save(state, lora, job.policy, temporary / "adapter")
-        if lora:
-            model, state = _plain(model, state, job)
-        use_cache, model.config.use_cache = model.config.use_cache, True
-        model.save_pretrained(temporary, state_dict=state, safe_serialization=True)
-        model.config.use_cache = use_cache
-        _tokenizer(job).save_pretrained(temporary)
+        lora = job.settings.lora
+        if lora and not lora.merge:
+            adapters.save(state, lora, job.policy, temporary)
+            if job.start:
+                (temporary / BASE).write_text(json.dumps(job.start))
+        else:
+            _whole(engine.module.model, state, job, temporary)
         (temporary / "README.md").write_text(card)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     dist.barrier()
+
+
+def _whole(model: Any, state: dict[str, Any], job: Job, folder: Path) -> None:
+    """Weights, adapters merged into them, configuration and tokenizer."""
+    lora = job.settings.lora
+    if lora and lora.keep:
+        adapters.save(state, lora, job.policy, folder / "adapter")
+    if lora:
+        model, state = _plain(model, state, job)
+    use_cache, model.config.use_cache = model.config.use_cache, True
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    model.config.use_cache = use_cache
+    _tokenizer(job).save_pretrained(folder)
 
 
 def _state(engine: Any) -> dict[str, Any] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +17,7 @@ from app.errors import UserError
 from app.training import attention
 from app.training.corpus import Corpus
 from app.training.losses import per_sequence
+from app.training.sequence import Team
 from app.training.trees import Rows, grow, pack
 
 LOGITS = 2**26  # values of logits held at once; more are computed chunk by chunk and again in the backward pass
@@ -26,10 +29,12 @@ Attention = Literal["tree", "flex", "plain"]
 class TokenLogProbs(torch.nn.Module):
     """Wraps a causal LM. Only positions that predict a target go through the output head."""
 
-    def __init__(self, model: torch.nn.Module, attention: Attention = "tree") -> None:
+    def __init__(self, model: torch.nn.Module, attention: Attention = "tree", team: Team | None = None) -> None:
         super().__init__()
         self.model = model
         self.attention: Attention = attention
+        self.team = team or Team()
+        self.team.register("tree", "flex_attention")
         self.own = model.config._attn_implementation  # what the model itself would use
         self.last = LastLayer(model)
 
@@ -43,14 +48,27 @@ class TokenLogProbs(torch.nn.Module):
     ) -> torch.Tensor:
         """Log-probabilities (T,) float32 of the targets; tokens, positions, ends (R, L); sources, targets (T,).
 
-        Without ends each row is one plain sequence, padded on the right.
+        Without ends each row is one plain sequence, padded on the right, and every worker of a team computes it whole.
         """
-        how: dict[str, Any] = {}
         if ends is None:
             self._attend(self.own)
-        else:
-            assert positions is not None
-            tokens, how = tokens.view(1, -1), {"position_ids": positions.view(1, -1), **self._look(_one_row(ends))}
+            return self._run(tokens, sources, targets)
+        assert positions is not None
+        tokens, positions = tokens.view(1, -1), positions.view(1, -1)
+        how = self._look(_one_row(ends))
+        if self.team.size == 1:
+            return self._run(tokens, sources, targets, position_ids=positions, **how)
+        part = self.team.slice(tokens.shape[1])
+        at = torch.nonzero((sources >= part.start) & (sources < part.stop))[:, 0]
+        own = self._run(tokens[:, part], sources[at] - part.start, targets[at], position_ids=positions[:, part], **how)
+        return self.team.joined(own, at, len(targets))
+
+    @property
+    def multiple(self) -> int:
+        """Rows of trees must be made longer to a multiple of this many tokens."""
+        return math.lcm(FLEX if self.attention == "flex" else 1, self.team.size)
+
+    def _run(self, tokens: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, **how: Any) -> torch.Tensor:
         with self.last.only(sources):
             body = self.model.base_model(input_ids=tokens, use_cache=False, **how)
         return self._log_probs(body.last_hidden_state.flatten(0, 1)[sources], targets)
@@ -58,9 +76,9 @@ class TokenLogProbs(torch.nn.Module):
     def _look(self, ends: torch.Tensor) -> dict[str, Any]:
         """Switch to the attention that takes trees; what it has to know of them, ends (N,)."""
         if self.attention == "flex":
-            self._attend("flex_attention")
+            self._attend(self.team.attention("flex_attention"))
             return {"attention_mask": attention.block_mask(ends)}
-        self._attend("tree")
+        self._attend(self.team.attention("tree"))
         return {"blocks": attention.blocks(ends.cpu().numpy())}
 
     def _attend(self, name: str) -> None:
@@ -70,10 +88,22 @@ class TokenLogProbs(torch.nn.Module):
     def _log_probs(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         head = self.model.get_output_embeddings()
         chunk = max(1, LOGITS // self.model.config.get_text_config().vocab_size)
-        parts = list(zip(hidden.split(chunk), targets.split(chunk), strict=True))
+        count = _agreed(max(1, -(-len(targets) // chunk)), head)
+        parts = list(zip(hidden.tensor_split(count), targets.tensor_split(count), strict=True))
         if len(parts) > 1 and torch.is_grad_enabled():
             return torch.cat([checkpoint(_chunk, h, t, head, use_reentrant=False) for h, t in parts])
         return torch.cat([_chunk(h, t, head) for h, t in parts])
+
+
+def _agreed(calls: int, head: Any) -> int:
+    """How often to call the head. Under ZeRO 3 each call gathers its weights from all workers: all call it as often as
+    the one with the most targets, or they would wait for each other for ever.
+    """
+    if not hasattr(head.weight, "ds_id"):
+        return calls
+    most = torch.tensor([calls], device=head.weight.device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)
 
 
 class LastLayer:
@@ -149,7 +179,7 @@ def batch(forward: TokenLogProbs, corpus: Corpus, indices: np.ndarray) -> Rows:
     """Examples as the rows that suit the model's attention."""
     if forward.attention == "plain":
         return corpus.rows(indices, share=False, budget=0)
-    return corpus.rows(indices, multiple=FLEX if forward.attention == "flex" else 1)
+    return corpus.rows(indices, multiple=forward.multiple)
 
 
 def sequence_log_probs(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
@@ -186,7 +216,7 @@ def check_tree(forward: TokenLogProbs, device: torch.device) -> str:
     """Compare a small tree with its sequences one at a time. Returns what is wrong, an empty text where they agree."""
     prompts = [np.array([1, 2, 3]), np.array([1, 2, 3, 4])]
     completions = [np.array([4, 5, 2, 1]), np.array([3, 3])]
-    rows = pack([grow(prompts, completions)], [np.arange(2)], 2, multiple=FLEX if forward.attention == "flex" else 1)
+    rows = pack([grow(prompts, completions)], [np.arange(2)], 2, multiple=forward.multiple)
     with torch.no_grad():
         try:
             ours = forward(**tensors(rows, device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.mirror import TextFile, file_of, here
 from app.store import Output
@@ -27,6 +27,7 @@ class Job:
     placement: TrainPlacement
     seed: int
     began: float = 0.0  # when the driver started this attempt, seconds since 1970
+    start: dict[str, str] = field(default_factory=dict)  # how an adapter names those weights: app.policy.BASE
     lineage: tuple[tuple[str, str], ...] = ()  # what the card says of the stages before: label, text
 
     @property

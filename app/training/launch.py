@@ -17,7 +17,7 @@ import pyarrow as pa
 from app.capacity import Need, watched
 from app.errors import UserError
 from app.mirror import RemoteFile, TextFile, discard
-from app.policy import Policy, base_policy, trained_policy
+from app.policy import Policy, base_facts, base_policy, trained_policy
 from app.progress import Progress
 from app.stage import StageContext
 from app.store import Output
@@ -104,6 +104,7 @@ def make_job(context: StageContext) -> Job:
         placement=context.recipe.placement.training,
         seed=context.recipe.seed,
         began=time.time(),
+        start=base_facts(policy, None if start == "base" else context.inputs[start]),
         lineage=lineage(context.inputs[context.stage.options["dataset"]]),
     )
 

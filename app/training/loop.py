@@ -25,6 +25,7 @@ from app.training.metrics import Feed, MetricsFile, metrics_of
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
 from app.training.reference import live, reference, reference_path
+from app.training.sequence import Team
 from app.training.settings import TrainSettings
 from app.training.shelf import Shelf, shelf_of
 from app.training.trees import Rows
@@ -62,6 +63,7 @@ class Trainer:
         self.order: Order = order_for(job.settings, corpus.problems, job.seed)
         self.lengths = corpus.lengths
         self.engine: Any = build(job, device)
+        self.team: Team = self.engine.module.team
         model = self.engine.module.model
         check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
@@ -127,8 +129,9 @@ class Trainer:
         scale = self.scale(examples)
         sums = torch.zeros(len(SUMS), dtype=torch.float64)
         size, groups = self.job.settings.micro_batch, self.order.groups
-        for part in micro_batches(examples, self.lengths, size, self.world, groups):
-            sums += self.micro_step(part[self.rank], examples, scale)
+        for part in micro_batches(examples, self.lengths, size, self.team.count, groups):
+            mine = self.micro_step(part[self.team.index], examples, scale)
+            sums += mine if self.team.place == 0 else 0  # its workers all know the same
         if self.world > 1:
             sums = sums.to(self.device)
             dist.all_reduce(sums)

@@ -67,6 +67,8 @@ def micro_batches(
 ) -> list[list[np.ndarray]]:
     """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker.
 
+    Workers that share each micro-batch (app.training.sequence) count as one in `world`.
+
     Examples are sorted by length first, so that micro-batches, and the workers of a round, have little padding; with
     `groups` the examples of a group stay next to each other. Every worker gets the same number of rounds (collectives
     must match); where examples run out a micro-batch is empty.

@@ -68,17 +68,17 @@ def digest_of(*arrays: np.ndarray) -> str:
 
 
 def compute(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
-    """Every rank takes its micro-batches; the parts are summed (each pair is computed by one rank)."""
+    """Every team of ranks takes its micro-batches; the parts are summed (each pair is computed by one team)."""
     out = torch.zeros(len(corpus), len(corpus.branches))
-    rank, world = dist.get_rank(), dist.get_world_size()
+    team = engine.module.team
     engine.eval()
     everything = np.arange(len(corpus))
-    rounds = micro_batches(everything, corpus.lengths, job.settings.micro_batch, world, corpus.problems)
-    for part in (chunk[rank] for chunk in rounds):
+    rounds = micro_batches(everything, corpus.lengths, job.settings.micro_batch, team.count, corpus.problems)
+    for part in (chunk[team.index] for chunk in rounds):
         indices = part if len(part) else everything[:1]  # an idle rank still joins the collectives of ZeRO 3
         with torch.no_grad():
             sums = sequence_log_probs(engine, batch(engine.module, corpus, indices), device)
-        if len(part):
+        if len(part) and team.place == 0:
             out[indices] = sums.view(len(indices), -1).cpu()
     out = out.to(device)
     dist.all_reduce(out)

@@ -11,14 +11,21 @@ from app.settings import Settings
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters (2106.09685) in place of full fine-tuning; the exported model has them merged."""
+    """Low-rank adapters (2106.09685) in place of full fine-tuning."""
 
     r: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] = ()  # names of linear layers; none: all but the output head
     quantize: bool = False  # QLoRA (2305.14314): the frozen weights in 4 bits, by bitsandbytes, on GPUs only
-    keep: bool = False  # also export the adapter alone, as model/adapter
+    merge: bool = True  # export whole weights; false: the adapter alone, which is served on an engine of its base
+    keep: bool = False  # with merge: also export the adapter alone, as model/adapter
+
+    @model_validator(mode="after")
+    def _one_export(self) -> LoraSettings:
+        if self.keep and not self.merge:
+            raise ValueError("keep: without merge the model is the adapter already; leave one of the two out")
+        return self
 
 
 class TrainSettings(Settings):
@@ -28,7 +35,7 @@ class TrainSettings(Settings):
     epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)  # exactly one of epochs and steps
     batch: int = Field(default=64, ge=1)
-    micro_batch: int = Field(default=16, ge=1)  # a worker's share of one forward pass
+    micro_batch: int = Field(default=16, ge=1)  # a worker's (or a team's) share of one forward pass
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -88,8 +95,15 @@ class TrainPlacement(Settings):
     cpus: float = Field(default=1, ge=0)  # a worker
     gpus: float = Field(default=0, ge=0)  # a worker
     labels: Labels = Field(default_factory=dict)  # of nodes that workers may use
+    sequence_parallel: int = Field(default=1, ge=1)  # workers that share the tokens of a micro-batch (Ulysses)
     zero: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     max_failures: int = Field(default=3, ge=-1)
     peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
     boards: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # where curves go besides metrics.jsonl
+
+    @model_validator(mode="after")
+    def _whole_teams(self) -> TrainPlacement:
+        if self.workers % self.sequence_parallel:
+            raise ValueError(f"sequence_parallel: {self.workers} workers are no multiple of {self.sequence_parallel}")
+        return self

@@ -75,6 +75,35 @@ def test_one_engine_answers_for_every_checkpoint(tmp_path: Path) -> None:
     assert LOADED == ["started 3", "7", "5"]
 
 
+def test_adapters_are_served_one_after_the_other_on_one_engine(tmp_path: Path) -> None:
+    """What LoRA without merge offers: nothing is loaded into the base's engine."""
+
+    class Serving(Reloading):
+        def serving(self, adapter: str | None) -> Serving:
+            LOADED.append(f"serving {adapter}")
+            return Serving("9")
+
+    class Worker(ScriptedWorker):
+        def start_engine(self) -> Engine:
+            LOADED.append(f"started {self.policy.path} with {self.policy.adapter}")
+            return Serving("4")
+
+    LOADED.clear()
+    evaluator = held_out(tmp_path, 10)
+    evaluator.worker_class = Worker
+    folders = [tmp_path / "step-1", tmp_path / "step-2"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/model"}')
+
+    async def both() -> list[float]:
+        return [(await evaluator.evaluate(str(folder), "k"))["accuracy"] for folder in folders]
+
+    assert asyncio.run(both()) == [0.4, 0.9]
+    told = [f"started someone/model with {folders[0]}", f"serving {folders[1]}"]
+    assert told == LOADED
+
+
 def test_more_problems_than_there_are_is_all_of_them(tmp_path: Path) -> None:
     row = asyncio.run(held_out(tmp_path, 200).evaluate("6", "k@6"))
     assert (row["judged"], row["accuracy"]) == (12.0, 0.5)

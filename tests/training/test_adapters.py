@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.errors import UserError
+from app.policy import Policy, trained_policy
 from app.training import adapters, attention
 from app.training.corpus import load
 from app.training.forward import TokenLogProbs
@@ -18,6 +19,7 @@ from app.training.loop import Trainer
 from app.training.metrics import read
 from app.training.settings import LoraSettings, PreferenceSettings
 from tests.training.conftest import rows_of, write_rows
+from tests.training.ranks import spawn
 from tests.training.test_forward import one_by_one, result, same_gradients
 from tests.training.test_loop import close, kill_at, trained, weights
 
@@ -119,6 +121,34 @@ def test_only_adapters_change_and_the_export_is_a_plain_model_that_has_learned(
     assert torch.allclose(model(input_ids=ids).logits, alone(input_ids=ids).logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("zero", [0, 3])
+def test_an_adapter_exported_alone_is_a_policy_on_its_base(
+    make_trainer: MakeTrainer, tiny_model: Path, ids: torch.Tensor, zero: int
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    trainer = make_trainer("sft", lora={**LORA, "merge": False}, placement={"zero": zero})
+    trainer.train()
+    folder = trainer.job.output.local("model")
+    files = {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md"}
+    assert {path.name for path in folder.iterdir()} == files
+    assert trained_policy(trainer.job.output) == Policy(str(tiny_model), trainer.job.output.key, str(folder))
+    assert "library_name: peft" in (folder / "README.md").read_text()
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    before = base(input_ids=ids).logits
+    after = PeftModel.from_pretrained(base, str(folder))(input_ids=ids).logits
+    own = trainer.engine.module.model.eval()
+    own.set_attn_implementation("sdpa")
+    assert torch.allclose(after, own(input_ids=ids).logits, atol=1e-4)
+    assert not torch.allclose(after, before, atol=1e-2)
+
+
+def test_an_adapter_alone_has_no_second_copy() -> None:
+    with pytest.raises(ValueError, match="keep: without merge the model is the adapter already"):
+        LoraSettings(keep=True, merge=False)
+
+
 @pytest.mark.parametrize("zero", [2, 3])
 def test_zero_stages_agree_with_adapters(make_trainer: MakeTrainer, tmp_path: Path, zero: int) -> None:
     plain = trained(make_trainer("sft", root=tmp_path / "0", lora=LORA))
@@ -137,6 +167,45 @@ def test_a_stopped_run_with_adapters_and_dropout_goes_on_exactly(
     got = trained(make_trainer("dpo", root=tmp_path / "cut", epochs=2, **how))
     assert got[0] == wanted[0]
     assert close(got[1], wanted[1], 0)
+
+
+ELSEWHERE = [(0, "fp32"), (2, "fp32"), (3, "fp32"), (2, "bf16"), (3, "bf16")]
+
+
+def on_workers(model: Path, root: Path, workers: int, zero: int, precision: str) -> Trainer:
+    from app.training.launch import make_job
+    from tests.training.conftest import context_of
+
+    how: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 1, "lora": LORA, "precision": precision}
+    job = make_job(context_of(model, "dpo", root, placement={"workers": workers, "zero": zero}, **how))
+    job.output.local().mkdir(parents=True, exist_ok=True)
+    return Trainer(job, load(job.dataset, job.method, job.settings.max_length, job.preference), torch.device("cpu"))
+
+
+def go_on_elsewhere(model: Path, root: Path) -> None:
+    """On each of two ranks: steps 3 and 4 of every run."""
+    for zero, precision in ELSEWHERE:
+        kill_at(on_workers(model, root / f"{zero}-{precision}", 2, zero, precision), 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_with_adapters_goes_on_at_other_numbers_of_workers(
+    one_rank: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Begun on one worker, gone on with on two, ended on one: what frozen weights a checkpoint holds are put together
+    as well.
+    """
+    roots = {how: tmp_path / f"{how[0]}-{how[1]}" for how in ELSEWHERE}
+    for how, root in roots.items():
+        kill_at(on_workers(tiny_model, root, 1, *how), 2)
+    spawn(2, go_on_elsewhere, tmp_path / "store", tiny_model, tmp_path)
+    for how, root in roots.items():
+        got = trained(on_workers(tiny_model, root, 1, *how))
+        wanted = trained(on_workers(tiny_model, tmp_path / "whole" / root.name, 1, *how))
+        exact = how[1] == "fp32"
+        assert got[0] == pytest.approx(wanted[0], abs=1e-5 if exact else 1e-2), how
+        assert close(got[1], wanted[1], 1e-5 if exact else 1e-2), how
 
 
 @pytest.mark.parametrize("zero", [0, 3])

@@ -60,6 +60,16 @@ def test_no_validation_problems_are_noticed_before_anything_runs() -> None:
         build(recipe({"validation": 0}, **EARLY))
 
 
+def test_a_run_starts_from_whole_weights_only() -> None:
+    """An adapter alone is served, but no other method can start from it."""
+    changes = {"lora": {"merge": False}}
+    plain = recipe(**changes).model_dump()
+    build(Recipe.model_validate(plain))
+    follower = {"training": {**plain["training"], "rft": {"init": "sft", "steps": 1}}, "sampling": {"samples": 1}}
+    with pytest.raises(UserError, match=r"training\.sft\.lora\.merge is false: training\.rft starts from it"):
+        build(Recipe.model_validate({**plain, **follower}))
+
+
 def test_only_known_boards() -> None:
     assert TrainPlacement.model_validate({"boards": ["tensorboard"]}).boards == ("tensorboard",)
     with pytest.raises(ValidationError):
