@@ -91,7 +91,7 @@ class Chaos:
         node = psutil.Process(self.cluster.nodes[name].pid)
         family = [node, *node.children(recursive=True)]
         next(process for process in family if process.name() == "raylet").kill()
-        _, left = psutil.wait_procs(family, timeout=60)
+        _, left = psutil.wait_procs(family, timeout=PATIENCE)
         assert not left, f"outlived their raylet: {left}"
         self.cluster.kill_node(name)
         self.cluster.add_node(f"more{next(MORE)}", 2)
