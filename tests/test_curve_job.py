@@ -16,7 +16,10 @@ from app.errors import UserError
 from app.graph import build
 from app.plan import keys_of
 from app.recipe import load
-from jobs.curve import arguments, cells, numbers
+from app.records import Trace, Verdict
+from app.store import Output
+from jobs import curve as job
+from jobs.curve import Cell, arguments, cells, numbers
 from tests.runs import ROOT, TINY, recipe_file
 
 
@@ -86,6 +89,49 @@ def test_without_sft_there_is_nothing_to_read_against(tmp_path: Path) -> None:
     training = {"sft": None, "rft": TINY["training"]["sft"]}  # type: ignore[index]
     with pytest.raises(UserError, match=r"add training\.sft"):
         planned(tmp_path, training=training, credit=None, sampling={"policy": "base", "samples": 2})
+
+
+def answer(cell: Cell, root: str, tests: range) -> None:
+    """What evaluation would write for the cell: the first problem is solved, and more of them the larger the size."""
+    for method in cell.methods:
+        stage = f"evaluation/{method}"
+        output = Output(root, stage, keys_of(build(cell.recipe))[stage])
+        traces = [Trace(f"t{n}", f"p{n}", 0, 0, "policy", [1], [2], "", "stop") for n in tests]
+        right = {f"t{n}" for n in tests if n * 20 < cell.size}
+        verdicts = [Verdict(t.id, "correct" if t.id in right else "incorrect", "1", "", "", 0.0) for t in traces]
+        output.write_shard(0, Verdict.table(verdicts), kind="verdicts")
+        output.write_shard(0, Trace.table(traces))
+
+
+def run_answered(folder: Path, monkeypatch: pytest.MonkeyPatch, tests: dict[int, range], *more: str) -> int:
+    """The job over runs that are there already, of which evaluation's answers are made up."""
+
+    def run_all(todo: list[Cell], root: str) -> None:
+        for cell in todo:
+            answer(cell, root, tests[cell.size])
+
+    monkeypatch.setattr(job, "run_all", run_all)
+    return job.main([recipe(folder), "--runs", str(folder / "runs"), *more])
+
+
+def test_different_test_problems_end_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = {20: range(8), 40: range(9)}
+    assert run_answered(tmp_path, monkeypatch, tests, "--sizes", "20,40") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: sft at 40 was tested on other problems than sft at 20 (1 only there, 0 only here)")
+    assert said.count("\n") == 1
+
+
+def test_why_a_reading_is_missing_is_printed_below_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_answered(tmp_path, monkeypatch, {20: range(8)}, "--sizes", "20") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "– no reading for per-step DPO at 20: sft was trained at fewer than two sizes"
+    assert said[-1].startswith("curve: ")
+    assert (tmp_path / "runs" / "tiny" / "report" / "curve.html").read_text().count("no reading for") == 1
 
 
 @pytest.mark.slow

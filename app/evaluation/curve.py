@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from app.errors import UserError
 from app.evaluation.intervals import wilson
 from app.evaluation.scaling import OutOfRange, Point, fit, multiplier
 from app.records import JUDGED
@@ -26,20 +27,35 @@ def points(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[dict[str, list
         measured: greedy outcomes by method and size. Every point must have been asked the same problems.
 
     Raises:
-        ValueError: points were measured on different problems, or none was decided everywhere.
+        UserError: points were measured on different problems, or none was decided everywhere.
     """
-    tables = [greedy for sizes in measured.values() for greedy in sizes.values()]
-    asked = set(tables[0])
-    if any(set(table) != asked for table in tables):
-        raise ValueError("the points were measured on different problems: they cannot share one bootstrap")
-    decided = sorted(key for key in asked if all(table[key] in JUDGED for table in tables))
+    tables = {(method, size): greedy for method, sizes in measured.items() for size, greedy in sizes.items()}
+    asked = _one_test(tables)
+    decided = sorted(key for key in asked if all(table[key] in JUDGED for table in tables.values()))
     if not decided:
-        raise ValueError("no problem was decided at every point")
+        raise UserError(
+            f"none of {len(asked)} test problems was decided at every point (the verifier timed out or failed): "
+            "look at the verdicts of the evaluation stages, or give evaluation more problems"
+        )
     found = {
         method: [Point(size, _errors(sizes[size], decided)) for size in sorted(sizes)]
         for method, sizes in measured.items()
     }
     return found, len(asked) - len(decided)
+
+
+def _one_test(tables: Mapping[tuple[str, int], Greedy]) -> set[tuple[int, str]]:
+    """The problems all points were asked: they share one bootstrap, so they must be the same."""
+    (first, asked), *others = ((point, set(table)) for point, table in tables.items())
+    for point, found in others:
+        if found != asked:
+            (method, size), (other, smaller) = point, first
+            raise UserError(
+                f"{method} at {size} was tested on other problems than {other} at {smaller} "
+                f"({len(found - asked)} only there, {len(asked - found)} only here): a curve needs one test. "
+                "Give problems.source and evaluation so that every size has the same, and run the curve again"
+            )
+    return asked
 
 
 def _errors(greedy: Greedy, keys: list[tuple[int, str]]) -> Any:

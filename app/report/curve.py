@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from app.report.figures import PAINT, STYLE, WIDTH, svg
-from app.report.page import FOLDER
+from app.report.page import TEMPLATES
 from app.report.table import EMPTY, TITLES, count, percent
 
 
@@ -43,7 +42,7 @@ def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def table(curve: dict[str, Any]) -> str:
-    """The rows as plain text, and the fitted laws."""
+    """The rows as plain text, then the fitted laws and why readings are missing."""
     cells = rows(curve)
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
@@ -51,7 +50,7 @@ def table(curve: dict[str, Any]) -> str:
         for row in cells
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*(line.rstrip() for line in lines), *laws(curve)])
+    return "\n".join([*(line.rstrip() for line in lines), *laws(curve), *reasons(curve)])
 
 
 def laws(curve: dict[str, Any]) -> list[str]:
@@ -64,6 +63,16 @@ def laws(curve: dict[str, Any]) -> list[str]:
                 f"{TITLES[method]}: error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
             )
     return out
+
+
+def reasons(curve: dict[str, Any]) -> list[str]:
+    """A sentence a reason why the data saved cannot be read at some points."""
+    found: dict[str, list[str]] = {}
+    for method, series in curve["methods"].items():
+        for point in series["points"]:
+            if point["saved"] and point["saved"]["value"] is None:
+                found.setdefault(point["saved"]["reason"], []).append(f"{TITLES[method]} at {count(point['size'])}")
+    return [f"{EMPTY} no reading for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
 def figure(curve: dict[str, Any]) -> str:
@@ -105,8 +114,16 @@ def _seen(value: float, limits: tuple[float, float]) -> bool:
 
 def page(name: str, curve: dict[str, Any]) -> str:
     """The curve as one HTML file that works offline."""
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
     head, *body = rows(curve)
-    return environment.get_template("curve.html").render(
-        run=name, head=head, body=body, laws=laws(curve), figure=Markup(figure(curve)), curve=curve, count=count
+    return TEMPLATES.get_template("curve.html").render(
+        run=name,
+        kind="data curve",
+        headline="Error against training problems",
+        script_hash=None,
+        head=head,
+        body=body,
+        notes=[*laws(curve), *reasons(curve)],
+        figure=Markup(figure(curve)),
+        curve=curve,
+        count=count,
     )

@@ -17,6 +17,9 @@ from app.report.gallery import Card
 from app.report.table import TITLES, compact, count, duration, interval, percent, points
 
 FOLDER = Path(__file__).parent
+TEMPLATES = Environment(
+    loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 MARKS = {"correct": "✓", "incorrect": "✗", "unparsed": "?", "timeout": "–", "error": "–"}
 KINDS = {"sampled": "sampled for training", "tested": "held-out answers"}  # what the page's filters offer, by tag
 CONTENTS = {
@@ -46,15 +49,10 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
     script = (FOLDER / "explorer.js").read_text()
     methods = results["methods"]
     columns = ("steps", "examples", "tokens")
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return TEMPLATES.get_template("page.html").render(
         r=results,
+        run=results["run"],
+        kind="report",
         headline=headline(results),
         facts=facts(results),
         rule=RULE,

@@ -32,21 +32,32 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[
     return ids_without_a_cluster(str(tmp_path_factory.mktemp("alone")))
 
 
-def start(cluster: LocalCluster, runs: Path, seconds: float) -> subprocess.Popen[str]:
-    """The job's driver, beside the head."""
-    return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("scripted_run.py")), str(runs), str(seconds)],
-        env=cluster.environment | {"RAY_ADDRESS": cluster.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-    )
+def start(cluster: LocalCluster, runs: Path, seconds: float) -> subprocess.Popen[bytes]:
+    """The job's driver, beside the head.
+
+    It speaks to a file: Ray tells the driver of every lost node and process in many lines, and a driver whose pipe is
+    full, because nobody reads it before the job ends, waits for ever in its next print.
+    """
+    with log(runs).open("wb") as sink:
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("scripted_run.py")), str(runs), str(seconds)],
+            env=cluster.environment | {"RAY_ADDRESS": cluster.address},
+            stdout=sink,
+            stderr=sink,
+            cwd=ROOT,
+        )
 
 
-def finish(job: subprocess.Popen[str]) -> str:
-    said, _ = job.communicate(timeout=2 * PATIENCE)
-    assert job.returncode == 0, said
+def log(runs: Path) -> Path:
+    """What the last driver of these runs said."""
+    return runs / "driver.log"
+
+
+def finish(job: subprocess.Popen[bytes], runs: Path) -> str:
+    """Wait until the job ends well; what it said."""
+    job.wait(timeout=2 * PATIENCE)
+    said = log(runs).read_text()
+    assert job.returncode == 0, said[-4000:]
     return said
 
 
@@ -54,9 +65,9 @@ def shards_done(runs: Path) -> int:
     return len(outputs(str(runs))[1].done_shards())
 
 
-def wait_for_shards(cluster: LocalCluster, job: subprocess.Popen[str], runs: Path, number: int) -> None:
+def wait_for_shards(cluster: LocalCluster, job: subprocess.Popen[bytes], runs: Path, number: int) -> None:
     cluster.wait_for(lambda: shards_done(runs) >= number or job.poll() is not None, f"{number} shards")
-    assert job.poll() is None, job.communicate()[0]
+    assert job.poll() is None, log(runs).read_text()[-4000:]
 
 
 def test_nodes_killed_again_and_again_lose_nothing(cluster: LocalCluster, expected: object, tmp_path: Path) -> None:
@@ -67,7 +78,7 @@ def test_nodes_killed_again_and_again_lose_nothing(cluster: LocalCluster, expect
         cluster.kill_node(name)
         killed += 1
         cluster.add_node({1: "three", 2: "four", 3: "five"}[number], 2)
-    said = finish(job)
+    said = finish(job, tmp_path)
     assert killed == 3 and "sampling: 40 of 40 shards to do" in said
     assert ids(str(tmp_path)) == expected
 
@@ -92,7 +103,7 @@ def test_a_node_taken_back_with_notice_loses_nothing(cluster: LocalCluster, expe
         assert watcher.returncode == 0 and "draining (aws takes the node back" in said
         time.sleep(max(metadata.end - time.time(), 0))
         cluster.kill_node("one")
-        finish(job)
+        finish(job, tmp_path)
     finally:
         end(watcher)
         metadata.shutdown()
@@ -110,7 +121,7 @@ def test_after_the_head_is_lost_the_same_submission_goes_on(expected: object, tm
     written = {index: path.stat().st_mtime_ns for index, path in done.items()}
     assert 10 <= len(written) < 40
     with local_cluster(head_cpus=2) as second:
-        said = finish(start(second, tmp_path, 0.0))
+        said = finish(start(second, tmp_path, 0.0), tmp_path)
     assert f"sampling: {40 - len(written)} of 40 shards to do" in said
     assert {index: path.stat().st_mtime_ns for index, path in done.items()} == written
     assert ids(str(tmp_path)) == expected

@@ -23,16 +23,29 @@ PAUSE = 20.0  # seconds from one loss to the next; an engine takes about ten to 
 
 
 class Losses(threading.Thread):
-    """Kills a random worker node every PAUSE seconds, and starts another in its place."""
+    """Kills a random worker node every PAUSE seconds, and starts another in its place.
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    Not before the run has got further than ever: where an engine takes longer to start than a pause, as it does on a
+    busy machine, nodes lost by the clock alone would keep the run from ever ending.
+    """
+
+    def __init__(self, cluster: LocalCluster, runs: Path) -> None:
         super().__init__(daemon=True)
-        self.cluster, self.lost, self.over = cluster, 0, threading.Event()
+        self.cluster, self.runs, self.lost, self.over = cluster, runs, 0, threading.Event()
         self.failure: BaseException | None = None
 
+    def written(self) -> int:
+        """Bytes of finished shards and of the rows of training's steps."""
+        files = [*self.runs.rglob("part-*.parquet"), *self.runs.rglob("metrics.jsonl")]
+        return sum(file.stat().st_size for file in files)
+
     def run(self) -> None:
+        best = 0
         try:
             while not self.over.wait(PAUSE):
+                if (now := self.written()) <= best:
+                    continue
+                best = now
                 victim = random.choice([name for name in self.cluster.nodes if name != "head"])
                 self.cluster.kill_node(victim)
                 self.lost += 1
@@ -47,7 +60,7 @@ def test_nodes_lost_during_a_whole_run_change_nothing(tmp_path: Path) -> None:
     with local_cluster(head_cpus=0) as cluster:
         cluster.add_node("one", 1)
         cluster.add_node("two", 1)
-        losses = Losses(cluster)
+        losses = Losses(cluster, tmp_path / "cluster")
         losses.start()
         begun = time.monotonic()
         # Without a working directory, which nodes on one machine unpack over each other: the code is in PYTHONPATH.

@@ -93,7 +93,11 @@ class TwoHosts:
     def addresses(self) -> set[str]:
         """Addresses of the living nodes, as the head tells a driver beside it; none while it does not answer."""
         process = self.popen("head", sys.executable, "-c", NODES, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        said, _ = process.communicate(timeout=PATIENCE)
+        try:
+            said, _ = process.communicate(timeout=PATIENCE / 2)
+        except subprocess.TimeoutExpired:  # it waits for a head that ended while it came up; `_start` tries again
+            end(process)
+            return set()
         return set(said.decode().split()) if process.returncode == 0 else set()
 
     def popen(self, host: str, *command: str, **options: Any) -> subprocess.Popen[Any]:

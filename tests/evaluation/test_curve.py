@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import UserError
 from app.evaluation.curve import Greedy, curve, points
 
 PROBLEMS = 4000
@@ -89,12 +90,14 @@ def test_unparsed_counts_as_wrong() -> None:
 
 
 def test_different_problems_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="different problems"):
-        points({"sft": {10: greedy(0.5, 10), 20: greedy(0.5, 11)}})
+    said = r"rft at 20 was tested on other problems than sft at 10 \(1 only there, 2 only here\)"
+    other = {key: outcome for key, outcome in greedy(0.5, 11).items() if key[1] not in ("p0", "p1")}
+    with pytest.raises(UserError, match=said):
+        points({"sft": {10: greedy(0.5, 10)}, "rft": {20: other}})
 
 
 def test_nothing_decided_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no problem was decided"):
+    with pytest.raises(UserError, match="none of 1 test problems was decided"):
         points({"sft": {10: {(0, "a"): "timeout"}}})
 
 

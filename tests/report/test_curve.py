@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.report.curve import figure, laws, page, rows, saved_text, table
+from app.report.curve import figure, laws, page, reasons, rows, saved_text, table
 
 
 def saved(value: float | None, extrapolated: bool = False) -> dict[str, Any]:
@@ -59,7 +59,20 @@ def test_a_row_a_point(curve: dict[str, Any]) -> None:
 def test_table_is_text_with_the_laws_below(curve: dict[str, Any]) -> None:
     lines = table(curve).splitlines()
     assert lines[0].startswith("method") and set(lines[1]) == {"-", " "}
-    assert lines[-1] == laws(curve)[0] == "SFT: error = 8 D^-0.500 (95%: 0.400 to 0.600)"
+    assert lines[-2] == laws(curve)[0] == "SFT: error = 8 D^-0.500 (95%: 0.400 to 0.600)"
+    assert lines[-1] == reasons(curve)[0] == "– no reading for per-step DPO at 1,000: the curve does not fall"
+
+
+def test_a_reason_is_said_once_for_all_its_points(curve: dict[str, Any]) -> None:
+    curve["methods"]["dpo"] = {"points": [point(250, 0.3, saved(None)), point(1000, 0.2, saved(None))], "fit": None}
+    assert reasons(curve) == [
+        "– no reading for per-step DPO at 1,000, DPO at 250, DPO at 1,000: the curve does not fall"
+    ]
+
+
+def test_nothing_is_said_where_everything_can_be_read(curve: dict[str, Any]) -> None:
+    curve["methods"]["step_dpo"]["points"].pop()
+    assert reasons(curve) == [] and table(curve).splitlines()[-1] == laws(curve)[0]
 
 
 def test_figure_draws_every_method_and_no_fixed_colour(curve: dict[str, Any]) -> None:
@@ -80,3 +93,10 @@ def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
     Links().feed(html)
     assert not outside
     assert "3 problems that were undecided" in html
+    assert "– no reading for per-step DPO at 1,000: the curve does not fall" in html
+
+
+def test_head_of_both_pages_allows_no_script_here(curve: dict[str, Any]) -> None:
+    html = page("tiny", curve)
+    assert html.startswith("<!doctype html>") and "<title>tiny: eightfold data curve</title>" in html
+    assert "default-src 'none'" in html and "script-src" not in html and "<script" not in html

@@ -18,7 +18,7 @@ import pytest
 
 from tests.cluster.local_cluster import PATIENCE, LocalCluster, end, local_cluster
 from tests.cluster.scripted_run import ids, ids_without_a_cluster, outputs
-from tests.cluster.test_faults import shards_done, start, wait_for_shards
+from tests.cluster.test_faults import finish, log, shards_done, start, wait_for_shards
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SECONDS = 2.0  # a trace: a shard takes 4 seconds, eight are under way
@@ -62,17 +62,15 @@ class Chaos:
     def __init__(self, cluster: LocalCluster, runs: Path, seed: int) -> None:
         self.cluster, self.runs, self.random, self.kills = cluster, runs, random.Random(seed), 0
 
-    def upset(self, job: subprocess.Popen[str], kill: Callable[[], bool]) -> str:
-        """Until the job ends by itself; what it said. Fails where it fails."""
+    def upset(self, job: subprocess.Popen[bytes], kill: Callable[[], bool]) -> None:
+        """Until the job ends by itself. Fails where it fails."""
         deadline = time.monotonic() + 2 * PATIENCE
         while job.poll() is None:
             assert time.monotonic() < deadline, f"{shards_done(self.runs)} of 40 shards"
             time.sleep(self.random.uniform(*GAP))
             if self.kills < 2 * KILLS and job.poll() is None:  # at some time the work must be done
                 self.kills += kill()
-        said, _ = job.communicate()
-        assert job.returncode == 0, said[-4000:]
-        return said
+        assert job.returncode == 0, log(self.runs).read_text()[-4000:]
 
     def actor(self) -> bool:
         """kill -9 of an actor's process."""
@@ -93,7 +91,7 @@ class Chaos:
         node = psutil.Process(self.cluster.nodes[name].pid)
         family = [node, *node.children(recursive=True)]
         next(process for process in family if process.name() == "raylet").kill()
-        _, left = psutil.wait_procs(family, timeout=60)
+        _, left = psutil.wait_procs(family, timeout=PATIENCE)
         assert not left, f"outlived their raylet: {left}"
         self.cluster.kill_node(name)
         self.cluster.add_node(f"more{next(MORE)}", 2)
@@ -130,9 +128,7 @@ def test_a_driver_killed_at_random_moments_goes_on_where_it_was(
         done.append(shards_done(tmp_path))
         cluster.wait_for(lambda: not actors(cluster), "the actors of a lost driver to end")
     assert done == sorted(done) and done[-1] > 0
-    job = start(cluster, tmp_path, 0.0)
-    said, _ = job.communicate(timeout=2 * PATIENCE)
-    assert job.returncode == 0, said[-4000:]
+    said = finish(start(cluster, tmp_path, 0.0), tmp_path)
     assert f"sampling: {40 - done[-1]} of 40 shards to do" in said
     assert ids(str(tmp_path)) == expected
     cluster.wait_for(lambda: not actors(cluster), "the actors to end")
