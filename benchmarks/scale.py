@@ -8,13 +8,15 @@ The measured costs are of this machine; the load is the question; benchmarks/sca
 from __future__ import annotations
 
 import contextlib
-import gc
+import multiprocessing
 import pickle
 import random
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
@@ -42,6 +44,7 @@ from benchmarks.scale_model import (
 from benchmarks.table import Row, arguments, publish, row
 
 WORDS = 32_000  # of the made-up vocabulary
+T = TypeVar("T")
 COUNTED = ("traces", "prompt_tokens", "tokens", "truncated", "engine_seconds", "skipped_prompts")  # as sampling counts
 
 
@@ -164,17 +167,19 @@ def problem_bytes(number: int) -> float:
     return grown / number
 
 
-def world_costs(few: int, many: int) -> list[float]:
-    """Seconds to make one problem of the world, sort it in and write it, and bytes that stay in memory."""
+def world_costs(number: int) -> tuple[float, float]:
+    """Seconds to make problems of the world, sort them in and write them, and the process's largest size in bytes."""
+    select.SORTED, select.MERGED = 10_000, 25  # so that few problems show what many cost
+    with tempfile.TemporaryDirectory() as folder, largest_memory() as memory:
+        start = time.perf_counter()
+        select.write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
+        return time.perf_counter() - start, memory[0] * 2**20
 
-    def cost(number: int) -> tuple[float, ...]:
-        gc.collect()
-        with tempfile.TemporaryDirectory() as folder, largest_memory() as memory:
-            start = time.perf_counter()
-            select.write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
-            return time.perf_counter() - start, memory[0] * 2**20
 
-    return slope(cost, few, many)
+def alone(work: Callable[[int], T], number: int) -> T:
+    """The same in a process of its own: what another measurement has freed would hide the growth of this one."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, number).result()
 
 
 def index_bytes(number: int) -> float:
@@ -197,10 +202,9 @@ def verdict_seconds(number: int, load: Load) -> float:
 
 def measure(load: Load, quick: bool) -> Costs:
     """The costs of this machine. Starts a private Ray."""
-    select.SORTED, select.MERGED = 10_000, 25  # so that few problems show what many cost
-    world, story = world_costs(40_000, 80_000 if quick else 160_000)  # first: what is freed later would hide its growth
-    held = pending_bytes(4_000_000)
-    problem, statement = problem_bytes(100_000), index_bytes(5_000 if quick else 20_000)
+    world, story = slope(lambda number: alone(world_costs, number), 40_000, 80_000 if quick else 160_000)
+    held = alone(pending_bytes, 1_000_000)
+    problem, statement = alone(problem_bytes, 100_000), alone(index_bytes, 5_000 if quick else 20_000)
     per_token, footer, trace = storage_costs(20 if quick else 100, load)
     verdict = verdict_seconds(200 if quick else 1000, load)
     with ray_session():
