@@ -14,12 +14,11 @@ from app.sessions import Session, read
 from app.settings import Prices
 from app.store import Output
 from jobs.status import in_use, main
-from tests.sampling.test_s3 import bucket  # noqa: F401 - a fixture
 from tests.test_status import Run
 
 
 def test_state_rate_and_cost_of_a_run_in_a_bucket(
-    bucket: str,  # noqa: F811
+    bucket: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run(Path("unused"))

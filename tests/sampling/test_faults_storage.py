@@ -18,7 +18,6 @@ from app.errors import UserError
 from app.records import Trace
 from app.sampling import stage
 from tests.cluster.scripted_run import ids, ids_without_a_cluster, outputs
-from tests.sampling.test_s3 import bucket  # noqa: F401 - a fixture
 from tests.sampling.test_stage import context
 from tests.sampling.workers import ScriptedWorker
 
@@ -87,7 +86,7 @@ def ended(processes: list[psutil.Process]) -> bool:
     return not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_drivers_killed_over_s3_lose_nothing_and_leave_no_process(bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_drivers_killed_over_s3_lose_nothing_and_leave_no_process(bucket: str, tmp_path: Path) -> None:
     """kill -9 of the driver alone, of a private Ray, while shards are uploaded; then once to the end."""
     runs, rng, before = f"{bucket}/runs", random.Random(5), 0
     traces = outputs(runs)[1]
