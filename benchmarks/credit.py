@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,9 +52,10 @@ SEARCHES: dict[str, list[dict[str, float]]] = {
 }
 PEER, OURS, SUMS = "exhaustive, rollouts 8", "adaptive, confidence 0.7", "adaptive + sums, confidence 0.7"
 SURE = (0.0, 0.7, 0.8, 0.9, 0.95)  # least confidence of the pits behind pairs
-SCALES = {  # problems of the searches and of the engine's rate; traces with reference values
-    True: (60, 120, 6),
-    False: (240, 1200, 40),
+SCALES: dict[bool, tuple[int, tuple[int, ...], int]] = {
+    # quick: problems of the searches, numbers of problems of the engine's rate, traces with reference values
+    True: (60, (120,), 6),
+    False: (240, (480, 2400), 40),
 }
 
 
@@ -146,7 +148,7 @@ class Bench:
 
 async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     """All searches on one engine."""
-    problems, crowd, valued = SCALES[quick]
+    problems, crowds, valued = SCALES[quick]
     placement = EnginePlacement(kv_cache_gib=0.5, max_model_len=256)
     renderer = Renderer(str(WORLD_MODEL), RenderingSettings())
     engine = VllmEngine(str(WORLD_MODEL), placement)
@@ -154,7 +156,8 @@ async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     bench = Bench(Replay(engine), renderer, make_problems(12, problems, "train", stories))
     try:
         await engine.generate(Request("warm-up", tuple(renderer.prompt_ids(bench.problems[0].statement)), 0, 120))
-        rates = await speed(engine, Bench(Recorded(engine), renderer, make_problems(13, crowd, "train", stories)))
+        many = Bench(Recorded(engine), renderer, make_problems(13, max(crowds), "train", stories))
+        rates = await speed(engine, many, crowds)
         await bench.sample()
         searches = {
             label(kind, part): await bench.search(settings_of(kind, part))
@@ -179,8 +182,10 @@ async def run(quick: bool) -> tuple[list[Row], dict[str, list[Score]]]:
     return table, scores
 
 
-async def speed(engine: VllmEngine, bench: Bench) -> list[Row]:
+async def speed(engine: VllmEngine, bench: Bench, crowds: Sequence[int]) -> list[Row]:
     """How full searches keep the engine: their rollouts a second, against the same rollouts all asked for at once.
+
+    For the first so many of the problems, of several numbers: a run ends with a few long searches, however long it is.
 
     Each starts with an empty prefix cache. Asked for at once is what no search can do: it knows what to ask only as
     answers come. Plain sampling is no equal peer: it reads its prompts once for eight long solutions, a rollout reads
@@ -190,7 +195,9 @@ async def speed(engine: VllmEngine, bench: Bench) -> list[Row]:
     assert isinstance(recorded, Recorded)
     plain, seconds = await _timed(bench.sample())
     table = [row("plain sampling", plain / seconds, "tokens/s")]
-    for name in (OURS, SUMS, "binary, rollouts 4"):
+    everything = bench.problems
+    for crowd, name in itertools.product(crowds, (OURS, SUMS)):
+        bench.problems = everything[:crowd]
         kind, _, part = name.partition(", ")
         key, value = part.split()
         await engine.load_weights(str(WORLD_MODEL))  # empties the prefix cache
@@ -199,10 +206,10 @@ async def speed(engine: VllmEngine, bench: Bench) -> list[Row]:
         requests = list(recorded.requests)
         await engine.load_weights(str(WORLD_MODEL))
         _, at_once = await _timed(engine.generate_n(requests))
-        tokens, read = found.counts["tokens"], found.counts["prompt_tokens"]
-        rate = row(f"{name}: written", tokens / seconds, "tokens/s", "same rollouts at once", tokens / at_once)
-        table += [rate, row(f"{name}: read", read / seconds, "prompt tokens/s")]
-    table.append(row("traces in flight", found.counts["traces"], "traces"))
+        tokens, read, traces = (found.counts[key] for key in ("tokens", "prompt_tokens", "traces"))
+        what = f"{name}: {traces:.0f} traces in {seconds:.1f} s"
+        rate = row(f"{what}, written", tokens / seconds, "tokens/s", "same rollouts at once", tokens / at_once)
+        table += [rate, row(f"{what}, read", read / seconds, "prompt tokens/s")]
     return table
 
 

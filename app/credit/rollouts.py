@@ -40,9 +40,6 @@ class ProblemRollouts:
 
     A rollout's id and seed follow from problem, policy, prefix and its number there; its parent is the first of
     `traces` (in the order given) that begins with the prefix. So neither depends on which search asked first.
-
-    The more rollouts a problem has, the sooner its next ones are served: a search asks one thing after the other, and
-    the long ones would otherwise be what an engine waits for in the end.
     """
 
     def __init__(self, problem: Problem, prompt_ids: Sequence[int], traces: Sequence[Trace], sampler: Sampler) -> None:
@@ -50,7 +47,6 @@ class ProblemRollouts:
         self.prompt_ids = tuple(prompt_ids)
         self.traces = traces
         self.engine_seconds = 0.0
-        self.drawn = 0  # rollouts so far
         self._nodes: dict[Prefix, _Node] = {}
         self._verdicts: dict[str, Verdict] = {}  # by text: a sure policy writes the same solution again and again
 
@@ -88,11 +84,9 @@ class ProblemRollouts:
                     seed=seed_from(sampler.seed, name),
                     max_tokens=sampler.max_tokens,
                     temperature=sampler.temperature,
-                    priority=-self.drawn,
                 )
             )
         written = await sampler.engine.generate_n(requests)
-        self.drawn += len(written)
         self.engine_seconds += sum(done.seconds for done in written)
         before = sampler.decode(list(prefix)) if prefix else ""
         texts = [before + done.text for done in written]

@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One continuation to write. `seed` makes it the same request on any replica.
-
-    Where requests wait for a place in the engine, those with the lowest `priority` come first; it never changes what is
-    written.
-    """
+    """One continuation to write. `seed` makes it the same request on any replica."""
 
     id: str
     prompt_token_ids: tuple[int, ...]
@@ -28,7 +24,6 @@ class Request:
     temperature: float = 1.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

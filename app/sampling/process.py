@@ -66,16 +66,14 @@ class EngineProcess:
         # A thread, not the loop's own watch on the socket: uvloop's makes it non-blocking, and a burst then fails.
         threading.Thread(target=self._listen, name="engine's answers", daemon=True).start()
 
-    async def generate(
-        self, prompt: list[int], parameters: dict[str, Any], adapter: str | None = None, priority: int = 0
-    ) -> Any:
+    async def generate(self, prompt: list[int], parameters: dict[str, Any], adapter: str | None = None) -> Any:
         """The engine's result for one request. Cancelling the awaiting task aborts it there.
 
         Raises EngineDead, and ValueError where the engine refuses this request alone.
         """
         name = str(next(self._names))
         try:
-            return await self._ask(name, "add", prompt, parameters, adapter, priority)
+            return await self._ask(name, "add", prompt, parameters, adapter)
         except asyncio.CancelledError:
             if not self._dead:
                 self._send("abort", name)

@@ -21,8 +21,7 @@ from typing import Any, Protocol
 
 from app.errors import UserError
 
-# ("add", name, prompt, parameters, adapter, priority), ("abort", name) or ("call", name, method, *args)
-Order = tuple[Any, ...]
+Order = tuple[Any, ...]  # ("add", name, prompt, parameters, adapter), ("abort", name) or ("call", name, method, *args)
 Answer = tuple[str, str, Any]  # ("done" | "refused" | "returned" | "raised", name, what)
 
 
@@ -32,10 +31,8 @@ class Stepper(Protocol):
     def describe(self) -> dict[str, Any]:
         """What the other end should know of it."""
 
-    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None, priority: int) -> None:
-        """Take a request; of those that wait, the ones with the lowest priority number come first. ValueError: it
-        cannot be served; others can.
-        """
+    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None) -> None:
+        """Take a request. ValueError: it cannot be served; others can."""
 
     def abort(self, name: str) -> None:
         """Drop a request, where it is still there."""

@@ -94,7 +94,7 @@ class VllmEngine(Engine):
         """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
         parameters, prompt = self.parameters(request), list(request.prompt_token_ids)
         with self.meter.request() as span:
-            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter, request.priority)
+            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter)
             self.meter.wrote(len(tokens))
         if reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {reason!r}")
@@ -144,12 +144,12 @@ class LlmSteps:
     def describe(self) -> dict[str, Any]:
         return {"context_length": self.llm.model_config.max_model_len}
 
-    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None, priority: int) -> None:
+    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None) -> None:
         if adapter and adapter not in self._adapters:
             self._adapters[adapter] = self._lora(adapter, len(self._adapters) + 1, adapter)
         asked = self._parameters(**parameters, output_kind=self._final)
         lora = self._adapters[adapter] if adapter else None
-        self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora, priority=priority)
+        self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora)
 
     def abort(self, name: str) -> None:
         outputs = self.llm.output_processor
@@ -202,7 +202,6 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         "enable_prefix_caching": True,
         "worker_extension_cls": "app.sampling.reload.WeightLoader",
         "disable_log_stats": True,
-        "scheduling_policy": "priority",
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
     }
     if placement.gpus:

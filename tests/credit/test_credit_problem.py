@@ -62,12 +62,6 @@ def test_rollouts_go_on_from_the_very_tokens() -> None:
     assert len({r.id for r in credit.rollouts}) == len({r.seed for r in credit.rollouts}) == len(credit.rollouts)
 
 
-def test_a_long_search_is_served_before_those_that_have_just_begun() -> None:
-    engine = Bernoulli([1, 1, 1, 0.5, 0.5, 0.4])
-    run([wrong(6), right(1)], engine, search="binary", rollouts=4)
-    assert [request.priority for request in engine.requests] == [0] * 4 + [-4] * 4 + [-8] * 4
-
-
 def test_the_judge_sees_prefix_and_rollout() -> None:
     seen: list[str] = []
 

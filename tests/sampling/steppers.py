@@ -34,7 +34,7 @@ class Echo:
     def describe(self) -> dict[str, Any]:
         return {"slots": self.slots, "pid": os.getpid()}
 
-    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None, priority: int) -> None:
+    def add(self, name: str, prompt: list[int], parameters: dict[str, Any], adapter: str | None) -> None:
         if prompt[0] == self.REFUSED:
             raise ValueError("refused as asked")
         self.asked[name] = prompt[0], parameters["tokens"]

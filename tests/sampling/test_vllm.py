@@ -108,25 +108,6 @@ def test_cancelling_aborts_in_the_engine(engine: Any, run: Run, renderer: Render
     assert engine.meter.active == 0
 
 
-def test_lower_priorities_are_served_first(engine: Any, run: Run, renderer: Renderer) -> None:
-    """Three times as many requests as places, all asked before the engine's next step: the last asked come second."""
-    prompt, order = renderer.prompt_ids(STATEMENT)[:3], list[int]()
-
-    async def one(number: int, priority: int) -> None:
-        await engine.generate(request(prompt, number, max_tokens=30, temperature=0.0, priority=priority))
-        order.append(priority)
-
-    async def many() -> None:
-        os.kill(engine.process.process.pid, signal.SIGSTOP)
-        asked = [asyncio.create_task(one(number, -(number // 64))) for number in range(192)]
-        await asyncio.sleep(0)  # every task has asked when this one's turn comes again
-        os.kill(engine.process.process.pid, signal.SIGCONT)
-        await asyncio.gather(*asked)
-
-    run(many())
-    assert order.index(-2) < order.index(-1)
-
-
 def test_other_weights_replace_these_and_back(engine: Any, run: Run, renderer: Renderer, tmp_path: Path) -> None:
     """With the output head negated, greedy decoding takes what was least likely: a head left behind would show."""
     import torch
