@@ -87,22 +87,24 @@ def test_a_run_without_a_cluster_listens_on_loopback_and_leaves_no_token_behind(
         "import jobs.run\nfrom app.cluster import ray_session\nwith ray_session():\n  print('up', flush=True); input()"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd=ROOT,
-    )
+    log = tmp_path / "errors"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            cwd=ROOT,
+        )
     try:
-        assert process.stdout and process.stdout.readline() == b"up\n"
+        assert process.stdout and process.stdout.readline() == b"up\n", log.read_text()[-4000:]
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         found = beyond_loopback(family)
         names = {member.name() for member in family}
     finally:
-        _, errors = process.communicate(b"\n", timeout=120)
+        process.communicate(b"\n", timeout=120)
     assert {"gcs_server", "raylet"} <= names
     assert found == []
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, log.read_text()[-4000:]
     assert not (tmp_path / ".ray" / "auth_token").exists()
