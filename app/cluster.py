@@ -39,14 +39,14 @@ def ray_session() -> Iterator[None]:
             ray.shutdown()
         return
     folder = tempfile.mkdtemp(prefix="eightfold-")
-    ray.init(
-        include_dashboard=False,
-        _temp_dir=folder,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-        logging_level=logging.ERROR,
-    )
     try:
+        ray.init(
+            include_dashboard=False,
+            _temp_dir=folder,
+            log_to_driver=False,
+            runtime_env={"env_vars": environment},
+            logging_level=logging.ERROR,
+        )
         yield
     finally:
         ray.shutdown()
