@@ -229,6 +229,9 @@ class _Receipts:
             taking = beside.submit(self._keep_taking, stopped)
             try:
                 yield
+            except BaseException:
+                self.queue.close.remote()  # actors go on until they are gone; they must begin nothing more
+                raise
             finally:
                 stopped.set()
         taking.result()

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Self
 
 BITS = 128  # of a digest
+SUM = "sum:"  # tells a digest made like this from those of another form
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Written:
     shards: int
     rows: int
     counts: dict[str, float]  # summed
-    digest: str  # hex, over the shards' numbers and digests
+    digest: str  # SUM and hex, over the shards' numbers and digests
 
 
 class Total:
@@ -66,4 +67,4 @@ class Total:
     @property
     def written(self) -> Written:
         counts = {key: float(value) for key, value in self._counts.items()}
-        return Written(self.shards, self.rows, counts, f"{self._digest:0{BITS // 4}x}")
+        return Written(self.shards, self.rows, counts, f"{SUM}{self._digest:0{BITS // 4}x}")

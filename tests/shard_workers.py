@@ -76,6 +76,16 @@ class FaultyBesideOthers(Worker):
         raise ValueError("no such column")
 
 
+class FaultyAmongMany(Worker):
+    """Shard 5 fails; the others take a moment."""
+
+    async def process(self, index: int) -> Receipt:
+        if index == 5:
+            raise ValueError("no such column")
+        await asyncio.sleep(0.05)
+        return await super().process(index)
+
+
 class Dead(RuntimeError):
     restart_actor = True
 

@@ -145,6 +145,21 @@ def test_a_fault_is_heard_of_while_other_shards_go_on(ray_local: str, tmp_path: 
         run(workers.FaultyBesideOthers, tmp_path, shards=2)
 
 
+def test_after_a_fault_nothing_more_is_begun(ray_local: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no such column") as kept:
+        map_shards(
+            workers.FaultyAmongMany,
+            (str(tmp_path),),
+            range(1000),
+            Pool(1, 0.5, concurrency=2),
+            Progress("test", out=io.StringIO()),
+        )
+    before = len(processed(tmp_path))
+    time.sleep(3)  # sixty times what a shard takes
+    assert len(processed(tmp_path)) <= before + 4  # those in flight, and turns that were on their way
+    assert kept.value
+
+
 def test_what_goes_wrong_with_the_answers_ends_the_job(ray_local: str, tmp_path: Path) -> None:
     class Full:
         def begin(self, pending: int, unit: str) -> None: ...

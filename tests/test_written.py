@@ -40,4 +40,4 @@ def test_another_digest_or_place_is_another_sum(receipts: list[Receipt], data: s
 
 def test_nothing_is_a_sum_too() -> None:
     nothing = Total().written
-    assert (nothing.shards, nothing.rows, nothing.counts, nothing.digest) == (0, 0, {}, "0" * 32)
+    assert (nothing.shards, nothing.rows, nothing.counts, nothing.digest) == (0, 0, {}, "sum:" + "0" * 32)

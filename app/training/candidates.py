@@ -139,4 +139,6 @@ class StoredCandidates(Candidates):
         Folder(self.address(step)).copy_to(Folder(model))
 
     def _clear(self) -> None:
+        for step in self.there():  # a kill in the middle must leave none that counts without its weights
+            self._remove(step)
         self.stored.remove()

@@ -77,9 +77,9 @@ def train(context: StageContext, job: Job, steps: int) -> None:
             with watched(need, "placement.sampling", context.progress.say):
                 trials.finish()
     finally:
-        boards.close()
         if trials:
             trials.close()
+        boards.close()
 
 
 def make_job(context: StageContext) -> Job:

@@ -90,8 +90,8 @@ class StoredMetrics(MetricsFile):
         for here in (path, restarts_of(path)):  # left by another attempt on this node
             here.unlink(missing_ok=True)
         if stored.exists():
-            before = read(stored)
-            before += feed.after(int(before[-1]["step"]) if before else 0)
+            told = feed.after(0)
+            before = [row for row in read(stored) if not told or row["step"] < told[0]["step"]] + told
             write_whole(path, _lines(before))
             write_whole(restarts_of(path), _lines(read(restarts_of(stored))))
         super().__init__(path, done, began)

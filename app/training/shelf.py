@@ -76,7 +76,8 @@ class Stored:
     def save(self, engine: Any, step: int) -> None:
         name, rank = f"step-{step:08d}", dist.get_rank()
         aside = self.aside / f"{name}-{rank}"
-        shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed here
+        for left in self.aside.glob(f"step-*-{rank}"):  # by a run that was killed here
+            shutil.rmtree(left)
         aside.mkdir(parents=True)
         if rank == 0:
             self.folder(name).remove()

@@ -10,7 +10,7 @@ from app.training.job import Job
 
 def train_worker(config: dict[str, Any]) -> None:
     """Train one job. A UserError is the same on every rank and would only repeat: it is left for the driver, not
-    raised.
+    raised. One of storage that failed is this rank's own and may not repeat: Ray Train tries again.
     """
     job: Job = config["job"]
     import torch
@@ -28,5 +28,7 @@ def train_worker(config: dict[str, Any]) -> None:
         corpus = load(job.dataset, job.method, job.settings.max_length, job.preference)
         Trainer(job, corpus, device, config["deadline"], config["feed"]).train()
     except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         if dist.get_rank() == 0:
             job.failure.write_text(str(error))

@@ -47,6 +47,12 @@ def test_a_shard_that_is_gone_or_replaced_is_found(run: Path, capsys: pytest.Cap
     assert main([str(run)]) == 1
 
 
+def test_a_manifest_with_a_digest_of_another_form_is_not_compared(run: Path) -> None:
+    output = Output(str(run), "sampling", "k1")
+    output.finish({"digest": "0" * 32})
+    assert main([str(run)]) == 0
+
+
 def test_no_such_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none")]) == 2
     assert "no such run" in capsys.readouterr().err
