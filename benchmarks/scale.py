@@ -14,6 +14,7 @@ import random
 import tempfile
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -30,7 +31,6 @@ from app.shardqueue import ShardQueue
 from app.store import Output
 from app.verification.judge import judge_batch
 from app.written import Receipt
-from benchmarks.orchestration import largest_memory
 from benchmarks.scale_model import (
     Costs,
     Limit,
@@ -167,13 +167,23 @@ def problem_bytes(number: int) -> float:
     return grown / number
 
 
-def world_costs(number: int) -> tuple[float, float]:
-    """Seconds to make problems of the world, sort them in and write them, and the process's largest size in bytes."""
+def world_seconds(number: int) -> tuple[float]:
+    """Seconds to make problems of the world, sort them in and write them."""
     select.SORTED, select.MERGED = 10_000, 25  # so that few problems show what many cost
-    with tempfile.TemporaryDirectory() as folder, largest_memory() as memory:
+    with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         select.write_problems(Output(folder, "problems", "scale"), each_problem(0, number, "train"), {})
-        return time.perf_counter() - start, memory[0] * 2**20
+        return (time.perf_counter() - start,)
+
+
+def story_bytes(number: int) -> float:
+    """Bytes that stay of one problem of the world, at most: as Python's allocator counts, because they are few."""
+    tracemalloc.start()
+    for _problem in each_problem(0, number, "train"):
+        pass
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most / number
 
 
 def alone(work: Callable[[int], T], number: int) -> T:
@@ -202,7 +212,8 @@ def verdict_seconds(number: int, load: Load) -> float:
 
 def measure(load: Load, quick: bool) -> Costs:
     """The costs of this machine. Starts a private Ray."""
-    world, story = slope(lambda number: alone(world_costs, number), 40_000, 80_000 if quick else 160_000)
+    world = slope(world_seconds, 40_000, 80_000 if quick else 160_000)[0]
+    story = alone(story_bytes, 10_000 if quick else 50_000)
     held = alone(pending_bytes, 1_000_000)
     problem, statement = alone(problem_bytes, 100_000), alone(index_bytes, 5_000 if quick else 20_000)
     per_token, footer, trace = storage_costs(20 if quick else 100, load)
