@@ -18,7 +18,7 @@ METHODS = ("sft", "rft", "dpo", "step_dpo")
 REVISIONS = {
     "problems": 1,
     "synthesis": 1,
-    "datasets": 3,
+    "datasets": 2,
     "training": 2,
     "sampling": 2,
     "verification": 1,

@@ -48,17 +48,17 @@ def teacher_example(
     )
 
 
-def right_traces(samples: Sequence[Judged], k: int, seed: int, known: str | None = None) -> list[Trace]:
+def right_traces(samples: Sequence[Judged], k: int, seed: int) -> list[Trace]:
     """The k most diverse correct traces of a problem that came to their own end, one for each distinct solution.
 
     Which of several equal solutions stands for them, and who wins ties, is drawn by `seed` and the traces' ids; the
-    order of `samples` does not matter. A solution with the signature `known` is in the set already.
+    order of `samples` does not matter.
     """
     right = [t for t, v in samples if v.correct and t.finish_reason == "stop" and t.token_ids]
     distinct: dict[str, Trace] = {}
     for trace in sorted(right, key=lambda t: digest(seed, t.id)):
         distinct.setdefault(signature(trace.text), trace)
-    traces = [trace for name, trace in distinct.items() if name != known]
+    traces = list(distinct.values())
     chosen = most_diverse([trace.token_ids for trace in traces], k)
     return [traces[i] for i in chosen]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from app.datasets.diversity import signature
 from app.datasets.export import export, trl_table
 from app.datasets.pairs import Texts, dpo_pairs, pits, step_pairs
 from app.datasets.prm import StepLabel, step_labels, stepwise
@@ -98,18 +97,13 @@ class _Builder:
         yield Example.table(examples), _example_counts(examples) | {"without_solution": len(made) - len(examples)}
 
     def rft(self) -> Iterator[Made]:
-        """The policy's own distinct correct traces, and the teacher's rows first where the recipe keeps them; then own
-        traces that solve a problem as the teacher does would only repeat its row.
-        """
+        """The policy's own distinct correct traces, and the teacher's rows first where the recipe keeps them."""
         settings = self.recipe.datasets.rft
         teacher = self.inputs[self.context.stage.options["sft"]] if settings.teacher else None
         shards = self.inputs["sampling"].done_shards()
         self.context.progress.begin(len(shards) + bool(teacher))
-        taught: dict[str, str] = {}  # signatures of the teacher's solutions, by problem
         if teacher:
             table = teacher.read().select(Example.schema.names)
-            texts = zip(table["problem_id"].to_pylist(), table["completion"].to_pylist(), strict=True)
-            taught = {problem: signature(text) for problem, text in texts}
             yield table, {"examples": table.num_rows, "teacher": table.num_rows}
         for shard in shards:
             kept: list[Example] = []
@@ -120,7 +114,7 @@ class _Builder:
                 doubts = doubtful(samples, credit.get(problem.id, NOTHING).values, settings)
                 left_out.update(f"left_out_{reason}" for reason in doubts.values())
                 sound = [pair for pair in samples if pair[0].id not in doubts]
-                traces = right_traces(sound, settings.per_problem, self.recipe.seed, taught.get(problem.id))
+                traces = right_traces(sound, settings.per_problem, self.recipe.seed)
                 prompt = self.renderer.prompt(problem.statement)
                 kept += [own_example(trace, prompt, self.renderer.end_id) for trace in traces]
             yield Example.table(kept), _example_counts(kept) | {"own": len(kept), "correct_traces": right, **left_out}

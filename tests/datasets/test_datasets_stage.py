@@ -89,18 +89,18 @@ def test_rft_keeps_the_teacher_and_distinct_correct_traces(inputs, made: list[Pr
     assert [e.id for e in examples if not e.trace_id] == [e.id for e in Example.from_table(sft.read())]
     traces = {t.id: t for t in Trace.from_table(inputs["sampling"].read())}
     verdicts = {v.trace_id: v for v in Verdict.from_table(inputs["verification"].read())}
-    by_problem = {e.problem_id: {signature(e.completion)} for e in examples if not e.trace_id}  # the teacher's
+    by_problem: dict[str, set[str]] = {}
     for example in own:
         assert verdicts[example.trace_id].correct
         assert example.completion_token_ids == traces[example.trace_id].token_ids
-        listed = by_problem[example.problem_id]
+        listed = by_problem.setdefault(example.problem_id, set())
         assert signature(example.completion) not in listed
         listed.add(signature(example.completion))
-    assert own and max(len(s) for s in by_problem.values()) <= 3
-    assert len(loaded(output)) == len(examples)
+    solved = {t.problem_id for t in traces.values() if verdicts[t.id].correct}
+    assert set(by_problem) == solved and max(len(s) for s in by_problem.values()) <= 2
     alone = Example.from_table(build("rft", inputs, "alone", rft={"per_problem": 2, "teacher": False}).read())
-    assert {e.problem_id for e in alone} == {t.problem_id for t in traces.values() if verdicts[t.id].correct}
-    assert all(e.trace_id for e in alone)
+    assert alone == own
+    assert len(loaded(output)) == len(examples)
 
 
 def test_rft_without_traces_in_doubt(inputs, made: list[Problem]) -> None:
@@ -269,9 +269,6 @@ def test_right_traces(solutions, k: int, seed: int, data: st.DataObject) -> None
     assert len(chosen) == min(k, len(usable)) == len({signature(t.text) for t in chosen})
     assert all(v.correct and t.finish_reason == "stop" for t, v in samples if t in chosen)
     assert right_traces(data.draw(st.permutations(samples)), k, seed) == chosen
-    for known in usable:
-        others = right_traces(samples, k, seed, known)
-        assert {signature(t.text) for t in others} <= usable - {known} and len(others) == min(k, len(usable) - 1)
 
 
 def test_statement_digests_are_blind_to_case_and_space() -> None:
