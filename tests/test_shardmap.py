@@ -17,6 +17,7 @@ from app.errors import UserError
 from app.progress import Progress
 from app.recipe import Recipe
 from app.shardmap import Pool, map_shards, run_shards
+from app.shardqueue import ShardQueue
 from app.stage import Stage, StageContext
 from app.store import Output
 from tests import shard_workers as workers
@@ -143,6 +144,15 @@ def test_the_cluster_is_seen_as_it_is(ray_local: str) -> None:
 def test_a_fault_is_heard_of_while_other_shards_go_on(ray_local: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)test, shard 0:.*no such column"):
         run(workers.FaultyBesideOthers, tmp_path, shards=2)
+
+
+def test_a_fault_closes_the_queue(ray_local: str) -> None:
+    queue = ray.remote(ShardQueue).options(num_cpus=0).remote(range(3))
+    assert ray.get(queue.next.remote(0)).shard == 0
+    receipts = shardmap._Receipts(queue, Progress("test", out=io.StringIO()))
+    with pytest.raises(ValueError, match="no such column"), receipts.collected():
+        raise ValueError("no such column")
+    assert ray.get(queue.next.remote(1)) is None
 
 
 def test_after_a_fault_nothing_more_is_begun(ray_local: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ GIB = 2**30
 ADAPTERS = 4  # that may be in one batch; others wait for their turn
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Tokens of a cache block on CPUs. vLLM's 128 there keeps nothing of a prompt shorter than that, and its attention reads
-# whole blocks; below 32 its kernels are not made for.
+# whole blocks; its CPU backend prefers multiples of 32.
 CPU_BLOCK = 32
 # This process is the engine's own already: it needs none beside it.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
