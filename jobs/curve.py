@@ -15,9 +15,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from app.datasets.settings import DatasetsSettings
 from app.errors import UserError
 from app.evaluation.curve import BASELINE, Greedy, curve
-from app.graph import METHODS, build
+from app.graph import METHODS, build, check
 from app.plan import keys_of
 from app.recipe import Recipe, load
 from app.report.results import answers_of
@@ -62,7 +63,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def cells(own: Recipe, args: argparse.Namespace) -> list[Cell]:
-    """All runs of a curve, smallest first. Raises UserError where the recipe trains no SFT."""
+    """All runs of a curve, smallest first. Raises UserError where the recipe trains no SFT or its parts do not fit."""
     if getattr(own.training, BASELINE) is None:
         raise UserError(f"{args.recipe}: a curve is read against SFT: add training.{BASELINE}")
     field = "synthesis.count" if own.synthesis else "problems.train"
@@ -72,6 +73,7 @@ def cells(own: Recipe, args: argparse.Namespace) -> list[Cell]:
             recipe = load(find_recipe(args.recipe), [*args.set, f"{field}={size}", f"seed={seed}"])
             if size not in args.sizes:
                 recipe = baseline_only(recipe)
+            check(recipe)  # now, not after the smaller sizes ran
             trained = tuple(method for method in METHODS if getattr(recipe.training, method))
             found.append(Cell(size, seed, recipe, trained))
     return found
@@ -81,7 +83,8 @@ def baseline_only(recipe: Recipe) -> Recipe:
     """The same recipe with SFT alone; its stages keep their keys."""
     others = dict.fromkeys(method for method in METHODS if method != BASELINE)
     training = recipe.training.model_copy(update=others)
-    return recipe.model_copy(update={"training": training, "sampling": None, "credit": None})
+    parts = {"training": training, "sampling": None, "credit": None, "datasets": DatasetsSettings()}
+    return recipe.model_copy(update=parts)
 
 
 def greedy(cell: Cell, method: str, root: str) -> Greedy:
@@ -92,7 +95,7 @@ def greedy(cell: Cell, method: str, root: str) -> Greedy:
 
 
 def gather(done: list[Cell], root: str) -> dict[str, dict[int, dict[tuple[int, str], str]]]:
-    """Greedy outcomes by method and size; runs of several seeds count as one longer test."""
+    """Greedy outcomes by method and size, of all seeds together."""
     found: dict[str, dict[int, dict[tuple[int, str], str]]] = {}
     for cell in done:
         for method in cell.methods:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import UserError
-from app.evaluation.intervals import wilson
+from app.evaluation.intervals import Array, percentiles, resampled_means, wilson
 from app.evaluation.scaling import OutOfRange, Point, fit, multiplier
 from app.records import JUDGED
 
@@ -21,7 +21,10 @@ Greedy = Mapping[tuple[int, str], str]  # (seed of the run, problem id) -> outco
 
 
 def points(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[dict[str, list[Point]], int]:
-    """Points by method, smallest size first, over the problems that were decided at every point; and how many were not.
+    """Points by method, smallest size first, and how many answers were not decided at every point.
+
+    What is measured is a problem: its error is the mean over the seeds it was asked under. Further seeds are no further
+    problems, and do not narrow an interval.
 
     Args:
         measured: greedy outcomes by method and size. Every point must have been asked the same problems.
@@ -29,6 +32,16 @@ def points(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[dict[str, list
     Raises:
         UserError: points were measured on different problems, or none was decided everywhere.
     """
+    decided, asked = _decided(measured)
+    found = {
+        method: [Point(size, _errors(sizes[size], decided)) for size in sorted(sizes)]
+        for method, sizes in measured.items()
+    }
+    return found, asked - len(decided)
+
+
+def _decided(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[list[tuple[int, str]], int]:
+    """What was decided at every point, in order, and how much was asked. Raises UserError as `points` does."""
     tables = {(method, size): greedy for method, sizes in measured.items() for size, greedy in sizes.items()}
     asked = _one_test(tables)
     decided = sorted(key for key in asked if all(table[key] in JUDGED for table in tables.values()))
@@ -37,11 +50,7 @@ def points(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[dict[str, list
             f"none of {len(asked)} test problems was decided at every point (the verifier timed out or failed): "
             "look at the verdicts of the evaluation stages, or give evaluation more problems"
         )
-    found = {
-        method: [Point(size, _errors(sizes[size], decided)) for size in sorted(sizes)]
-        for method, sizes in measured.items()
-    }
-    return found, len(asked) - len(decided)
+    return decided, len(asked)
 
 
 def _one_test(tables: Mapping[tuple[str, int], Greedy]) -> set[tuple[int, str]]:
@@ -58,17 +67,31 @@ def _one_test(tables: Mapping[tuple[str, int], Greedy]) -> set[tuple[int, str]]:
     return asked
 
 
-def _errors(greedy: Greedy, keys: list[tuple[int, str]]) -> Any:
-    return np.array([greedy[key] != "correct" for key in keys], dtype=np.float64)
+def _errors(greedy: Greedy, keys: list[tuple[int, str]]) -> Array:
+    """Error of each problem, the mean over its seeds; problems in order of their ids."""
+    wrong: dict[str, list[bool]] = {}
+    for key in keys:
+        wrong.setdefault(key[1], []).append(greedy[key] != "correct")
+    return np.array([np.mean(wrong[problem]) for problem in sorted(wrong)], dtype=np.float64)
+
+
+def errors_by_seed(greedy: Greedy, keys: list[tuple[int, str]]) -> dict[int, float]:
+    """Error of each seed's own policy over what it was asked: how far apart trainings alone may end."""
+    wrong: dict[int, list[bool]] = {}
+    for key in keys:
+        wrong.setdefault(key[0], []).append(greedy[key] != "correct")
+    return {seed: float(np.mean(wrong[seed])) for seed in sorted(wrong)}
 
 
 def curve(measured: Mapping[str, Mapping[int, Greedy]]) -> dict[str, Any]:
     """Everything the figure shows, as JSON values: errors, fits, and for each method and size the data saved.
 
     A reading that the baseline's curve cannot give holds a `reason` instead of a value. Readings beyond the sizes the
-    baseline was trained on are marked `extrapolated`.
+    baseline was trained on are marked `extrapolated`. Intervals are over test problems; `seeds` of a point holds the
+    error of each seed, apart from them.
     """
     found, undecided = points(measured)
+    decided, _ = _decided(measured)
     baseline = found.get(BASELINE, [])
     return {
         "baseline": BASELINE,
@@ -76,7 +99,11 @@ def curve(measured: Mapping[str, Mapping[int, Greedy]]) -> dict[str, Any]:
         "undecided": undecided,
         "methods": {
             method: {
-                "points": [_point(p) | {"saved": None if method == BASELINE else _saved(baseline, p)} for p in series],
+                "points": [
+                    _point(p, errors_by_seed(measured[method][int(p.size)], decided))
+                    | {"saved": None if method == BASELINE else _saved(baseline, p)}
+                    for p in series
+                ],
                 "fit": _fit(series),
             }
             for method, series in found.items()
@@ -84,9 +111,13 @@ def curve(measured: Mapping[str, Mapping[int, Greedy]]) -> dict[str, Any]:
     }
 
 
-def _point(point: Point) -> dict[str, Any]:
-    low, high = wilson(int(point.errors.sum()), len(point.errors))
-    return {"size": int(point.size), "error": point.error, "low": low, "high": high}
+def _point(point: Point, seeds: Mapping[int, float]) -> dict[str, Any]:
+    if np.isin(point.errors, (0.0, 1.0)).all():
+        low, high = wilson(int(point.errors.sum()), len(point.errors))
+    else:  # seeds that differ on a problem make its error a share, to which Wilson's interval does not apply
+        low, high = percentiles(resampled_means(point.errors))
+    told = {str(seed): error for seed, error in seeds.items()}
+    return {"size": int(point.size), "error": point.error, "low": low, "high": high, "seeds": told}
 
 
 def _fit(series: list[Point]) -> dict[str, Any] | None:

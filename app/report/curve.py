@@ -24,9 +24,15 @@ def saved_text(saved: dict[str, Any] | None) -> str:
     return f"{mark}{saved['value']:.3g}x [{saved['low']:.2g}, {saved['high']:.2g}]"
 
 
+def seeds_text(seeds: dict[str, float]) -> str:
+    """`40.1% to 43.0% of 3`: the least and the greatest error of the seeds, and how many there are."""
+    return f"{percent(min(seeds.values()))} to {percent(max(seeds.values()))} of {len(seeds)}"
+
+
 def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Cells of the table, its head first: a row a method and size."""
-    head = ("method", "problems", "error", "95% interval", f"data saved against {TITLES[curve['baseline']]}")
+    """Cells of the table, its head first: a row a method and size. Several seeds have a column of their own, last."""
+    head = ["method", "problems", "error", "95% interval", f"data saved against {TITLES[curve['baseline']]}"]
+    several = any(len(point["seeds"]) > 1 for series in curve["methods"].values() for point in series["points"])
     body = [
         (
             TITLES[method],
@@ -34,11 +40,12 @@ def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
             percent(point["error"]),
             f"[{100 * point['low']:.1f}, {100 * point['high']:.1f}]",
             saved_text(point["saved"]),
+            *([seeds_text(point["seeds"])] if several else []),
         )
         for method, series in curve["methods"].items()
         for point in series["points"]
     ]
-    return [head, *body]
+    return [(*head, *(["error by seed"] if several else [])), *body]
 
 
 def table(curve: dict[str, Any]) -> str:
@@ -46,7 +53,9 @@ def table(curve: dict[str, Any]) -> str:
     cells = rows(curve)
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
-        "  ".join(c.ljust(w) if i in (0, 4) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            c.rjust(w) if i in (1, 2, 3) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))

@@ -101,6 +101,45 @@ def test_nothing_decided_is_an_error() -> None:
         points({"sft": {10: {(0, "a"): "timeout"}}})
 
 
+def under(seeds: int, one: Greedy) -> dict[tuple[int, str], str]:
+    """The same answers under several seeds."""
+    return {(seed, problem): outcome for seed in range(seeds) for (_, problem), outcome in one.items()}
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_the_same_answers_under_more_seeds_narrow_nothing(seeds: int) -> None:
+    plain: dict[str, dict[int, Greedy]] = {
+        "sft": {100: greedy(0.5, 200), 400: greedy(0.25, 200, 1)},
+        "rft": {100: greedy(0.35, 200, 2)},
+    }
+    several: dict[str, dict[int, Greedy]] = {
+        method: {size: under(seeds, one) for size, one in sizes.items()} for method, sizes in plain.items()
+    }
+    once, often = curve(plain), curve(several)
+    assert often["problems"] == once["problems"] == 200
+    for method, series in once["methods"].items():
+        assert series["fit"] == often["methods"][method]["fit"]
+        for one, many in zip(series["points"], often["methods"][method]["points"], strict=True):
+            assert {**many, "seeds": None} == {**one, "seeds": None}
+            assert many["seeds"] == {str(seed): one["error"] for seed in range(seeds)}
+
+
+def test_seeds_that_differ_are_averaged_over_a_problem_and_told_apart() -> None:
+    outcomes = {(0, "a"): "correct", (0, "b"): "incorrect", (1, "a"): "incorrect", (1, "b"): "incorrect"}
+    other = dict.fromkeys(outcomes, "incorrect")
+    found, _ = points({"sft": {10: outcomes, 20: other}})
+    assert found["sft"][0].errors.tolist() == [0.5, 1.0]
+    [first, _] = curve({"sft": {10: outcomes, 20: other}})["methods"]["sft"]["points"]
+    assert first["seeds"] == {"0": 0.5, "1": 1.0}
+    assert (first["error"], first["low"], first["high"]) == (0.75, 0.5, 1.0)
+
+
+def test_a_problem_undecided_under_one_seed_counts_by_the_others() -> None:
+    outcomes = {(0, "a"): "timeout", (1, "a"): "incorrect", (0, "b"): "correct", (1, "b"): "correct"}
+    found, undecided = points({"sft": {10: outcomes}})
+    assert undecided == 1 and found["sft"][0].errors.tolist() == [1.0, 0.0]
+
+
 @given(st.permutations([250, 500, 1000]))
 def test_sizes_come_in_order_whatever_order_they_were_run_in(order: list[int]) -> None:
     found = curve({"sft": {size: greedy(law(size), 200, size) for size in order}})

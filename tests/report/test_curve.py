@@ -17,7 +17,8 @@ def saved(value: float | None, extrapolated: bool = False) -> dict[str, Any]:
 
 
 def point(size: int, error: float, found: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"size": size, "error": error, "low": error * 0.9, "high": min(1, error * 1.1), "saved": found}
+    ends = {"low": error * 0.9, "high": min(1, error * 1.1)}
+    return {"size": size, "error": error, **ends, "saved": found, "seeds": {"0": error}}
 
 
 @pytest.fixture
@@ -56,6 +57,15 @@ def test_a_row_a_point(curve: dict[str, Any]) -> None:
     ]
 
 
+def test_several_seeds_have_a_column_of_their_own(curve: dict[str, Any]) -> None:
+    assert all(len(row) == 5 for row in rows(curve)) and "however many seeds" not in page("demo", curve)
+    curve["methods"]["sft"]["points"][0]["seeds"] = {"0": 0.45, "1": 0.55, "7": 0.5}
+    head, first, *_ = rows(curve)
+    assert (head[5], first[5]) == ("error by seed", "45.0% to 55.0% of 3")
+    assert "45.0% to 55.0% of 3" in table(curve)
+    assert "45.0% to 55.0% of 3" in page("demo", curve) and "however many seeds" in page("demo", curve)
+
+
 def test_table_is_text_with_the_laws_below(curve: dict[str, Any]) -> None:
     lines = table(curve).splitlines()
     assert lines[0].startswith("method") and set(lines[1]) == {"-", " "}
@@ -92,7 +102,7 @@ def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
 
     Links().feed(html)
     assert not outside
-    assert "3 problems that were undecided" in html
+    assert "3 answers that were undecided" in html
     assert "– no reading for per-step DPO at 1,000: the curve does not fall" in html
 
 
