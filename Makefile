@@ -43,8 +43,8 @@ lint: $(STAMP)  ## ruff, mypy, import directions
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run
 	for name in verification sampling orchestration credit training; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
-lock:  ## write requirements/*.txt anew (needs uv)
-	sh requirements/lock.sh
+lock: $(STAMP)  ## write requirements/*.txt anew
+	PATH="$(abspath $(BIN)):$$PATH" sh requirements/lock.sh
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
