@@ -47,8 +47,13 @@ _CHANGING = frozenset(
         "until",
         "unknown",
         "impossible",
+        "divisible",
+        "divides",
+        "bound",
+        "close",
     ]
 )
+_RELATED = re.compile(r"\b(?:multiples?|factors?|divisors?|powers?)\s+of\b")  # `multiples of 7` is not 7
 
 
 class AnswerParser(CommandParser):
@@ -265,6 +270,8 @@ def parse(text: str, *, split_commas: bool = False) -> Node:
     text = normalise(text)
     if not text:
         raise Unreadable("nothing")
+    if " of" in text and _RELATED.search(text):
+        raise Unreadable("another number than the one beside it")
     match = _BASED.fullmatch(text.replace(" ", ""))
     if match:
         return based(match[1], _BASE_WORDS[match[2]] if match[2] in _BASE_WORDS else _base(match[2]))
