@@ -26,8 +26,8 @@ _RELATIONS = {
 }
 _SEPARATORS = (",", ";", "and", "or", "where", "newline", "implies", "quad")
 _CLOSING = frozenset({")", "]", "\\}", "}", ">>"})
-_BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|eight|ten|sixteen)\s*\}{0,2}")
-_BASE_WORDS = {"two": 2, "eight": 8, "ten": 10, "sixteen": 16}
+_BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|three|eight|ten|sixteen)\s*\}{0,2}")
+_BASE_WORDS = {"two": 2, "three": 3, "eight": 8, "ten": 10, "sixteen": 16}
 _MAX_NOUNS = 8
 # Words that change what the number beside them says, so that it may not be read without them.
 _CHANGING = frozenset(
