@@ -1,4 +1,4 @@
-"""The pinned stacks are closed: installed without looking at dependencies, as Makefile and docker/ do, nothing is missing."""
+"""The pinned stacks are closed: installed without a look at dependencies, as Makefile and docker/ do, none is missing."""
 
 from __future__ import annotations
 
