@@ -1,4 +1,4 @@
-"""The pinned stacks are closed: installed without a look at dependencies, as Makefile and docker/ do, none is missing."""
+"""The pinned stacks are closed: installed without their dependencies, as docker/ does, nothing is missing."""
 
 from __future__ import annotations
 
