@@ -10,6 +10,7 @@ from app.records import Verdict
 from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
+from app.verification.parser import changes_a_number
 
 VERSION = "2"  # bump when a verdict could change; stages put it in their keys
 
@@ -104,7 +105,8 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
 
 def _sentence(answer: str) -> bool:
     """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
-    return _SIGNS.search(_WORDED.sub(r" \1 ", answer)) is None
+    words = _WORDED.sub(r" \1 ", answer)
+    return _SIGNS.search(words) is None and not changes_a_number(words)
 
 
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:

@@ -278,6 +278,11 @@ def parse(text: str, *, split_commas: bool = False) -> Node:
     return _check(AnswerParser(tokenise(text, split_commas=split_commas)).answer())
 
 
+def changes_a_number(words: str) -> bool:
+    """Whether words say that a number beside them is not the value: "at least 7", "a multiple of 7"."""
+    return not _CHANGING.isdisjoint(words.lower().split()) or _RELATED.search(words) is not None
+
+
 def _base(text: str) -> int:
     base = int(text)
     if not 2 <= base <= 36:
@@ -285,4 +290,4 @@ def _base(text: str) -> int:
     return base
 
 
-__all__ = ["AnswerParser", "Token", "parse", "read"]
+__all__ = ["AnswerParser", "Token", "changes_a_number", "parse", "read"]
