@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -9,9 +10,10 @@ from app.records import FINISH_REASONS, Verdict
 from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
+from app.verification.parser import changes_a_number
 from app.verification.references import readable
 
-VERSION = "2"  # bump when a verdict could change; stages put it in their keys
+VERSION = "3"  # bump when a verdict could change; stages put it in their keys
 
 
 def fingerprint() -> str:
@@ -75,6 +77,8 @@ Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
 
 UNFINISHED: Row = ("unparsed", None, "unfinished", "none")
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+_WORDED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}|\\[$%,;! ]|\$")
+_SIGNS = re.compile(r"[\\^_@{}|<>?~#&]")
 
 
 def _judge(
@@ -96,9 +100,12 @@ def _judge(
 
 
 def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row]) -> Row:
+    unread: list[str] = []
     for found in candidates(text):
         if isinstance(found, Missing):
             return "unparsed", None, found.reason, "none"
+        if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
+            continue
         key = (reference, found.answer, found.evidence, question)
         if key in seen:
             return seen[key]
@@ -109,7 +116,15 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
         if strong or result.readable:
             seen[key] = _outcome(result), answer, result.reason, result.tier
             return seen[key]
+        if not _sentence(answer):
+            unread.append(answer)
     return "unparsed", None, "no-answer", "none"
+
+
+def _sentence(answer: str) -> bool:
+    """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
+    words = _WORDED.sub(r" \1 ", answer)
+    return _SIGNS.search(words) is None and not changes_a_number(words)
 
 
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
@@ -118,6 +133,8 @@ def _inside(reference: str, found: Extraction, question: str | None, first: Comp
     numbers = all_numbers(found.answer)
     if formula is not None:
         inner = formula[0]
+    elif not _sentence(found.answer):
+        return first, found.answer
     elif len(set(numbers)) == 1 or (numbers and found.evidence == "phrase"):
         inner = numbers[0]
     else:
