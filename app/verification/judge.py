@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -9,8 +10,9 @@ from app.records import Verdict
 from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
+from app.verification.parser import changes_a_number
 
-VERSION = "1"  # bump when a verdict could change; stages put it in their keys
+VERSION = "2"  # bump when a verdict could change; stages put it in their keys
 
 
 def fingerprint() -> str:
@@ -63,6 +65,8 @@ Row = tuple[str, str | None, str, str]  # outcome, extracted, reason, tier
 Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
 
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+_WORDED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}|\\[$%,;! ]|\$")
+_SIGNS = re.compile(r"[\\^_@{}|<>?~#&]")
 
 
 def _judge(reference: str, text: str, question: str | None, seen: dict[Key, Row] | None = None) -> Row:
@@ -78,9 +82,12 @@ def _judge(reference: str, text: str, question: str | None, seen: dict[Key, Row]
 
 
 def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row]) -> Row:
+    unread: list[str] = []
     for found in candidates(text):
         if isinstance(found, Missing):
             return "unparsed", None, found.reason, "none"
+        if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
+            continue
         key = (reference, found.answer, found.evidence, question)
         if key in seen:
             return seen[key]
@@ -91,7 +98,15 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
         if strong or result.readable:
             seen[key] = _outcome(result), answer, result.reason, result.tier
             return seen[key]
+        if not _sentence(answer):
+            unread.append(answer)
     return "unparsed", None, "no-answer", "none"
+
+
+def _sentence(answer: str) -> bool:
+    """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
+    words = _WORDED.sub(r" \1 ", answer)
+    return _SIGNS.search(words) is None and not changes_a_number(words.partition(",")[0])
 
 
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
@@ -100,6 +115,8 @@ def _inside(reference: str, found: Extraction, question: str | None, first: Comp
     numbers = all_numbers(found.answer)
     if formula is not None:
         inner = formula[0]
+    elif not _sentence(found.answer):
+        return first, found.answer
     elif len(set(numbers)) == 1 or (numbers and found.evidence == "phrase"):
         inner = numbers[0]
     else:
