@@ -124,7 +124,7 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
 def _sentence(answer: str) -> bool:
     """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
     words = _WORDED.sub(r" \1 ", answer)
-    return _SIGNS.search(words) is None and not changes_a_number(words)
+    return _SIGNS.search(words) is None and not changes_a_number(words.partition(",")[0])
 
 
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
