@@ -11,7 +11,6 @@ from tests.verification.reported import PAIRS, TRACES
 OPEN: frozenset[str] = frozenset(
     [
         "1-025",
-        "1-101",
         "1-133",
         "1-169",
         "1-234",
@@ -21,10 +20,6 @@ OPEN: frozenset[str] = frozenset(
         "2-027",
         "2-032",
         "2-036",
-        "2-065",
-        "2-066",
-        "2-068",
-        "2-075",
         "2-083",
         "2-087",
         "2-093",
@@ -81,9 +76,6 @@ OPEN: frozenset[str] = frozenset(
         "4-114",
         "4-115",
         "4-116",
-        "5-007",
-        "5-011",
-        "5-013",
         "5-028",
         "5-037",
         "5-046",
