@@ -318,8 +318,8 @@ def test_kuberay_groups_match_cluster_yaml() -> None:
 def left_for_pods(machine: str) -> tuple[float, float]:
     """CPUs and GiB that EKS leaves to pods: less what it keeps for kubelet and system, and a CPU's tenth for daemons.
 
-    CPU: 6 % of the first, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the others. Memory: 255 MiB and 11
-    MiB a pod that may run there, 100 MiB before eviction; the machine's kernel takes about 4 % of what is sold.
+    CPU: 6 % of the first, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the others. Memory: 255 MiB and
+    11 MiB a pod that may run there, 100 MiB before eviction; the machine's kernel takes about 4 % of what is sold.
     """
     cpus, _ = INSTANCES[machine]
     pods, gib = PODS_AND_GIB[machine]
