@@ -22,7 +22,7 @@ REVISIONS = {
     "training": 2,
     "sampling": 2,
     "verification": 2,
-    "credit": 2,
+    "credit": 3,
     "evaluation": 2,
     "report": 4,
 }
