@@ -29,7 +29,7 @@ def comparable(node: Node) -> bool:
 
 
 def same_residues(reference: Node, answer: Node) -> bool:
-    """Whether two such expressions have equal residues. Raises TooCostly where an exponent or factorial is too large."""
+    """Whether two such expressions have equal residues. Raises TooCostly where one is too large to try."""
     return all(_residue(reference, prime) == _residue(answer, prime) for prime in PRIMES)
 
 
