@@ -183,7 +183,8 @@ def tokenise(text: str, *, split_commas: bool = False, letters: bool = False) ->
     """Tokens of the whole text.
 
     Commas between groups of three digits make one number outside brackets and separate members inside them;
-    `split_commas` swaps the two. With `letters`, a single letter is a symbol and no unit. Raises Unreadable at a character that no answer has, TooLarge past the bounds.
+    `split_commas` swaps the two. With `letters`, a single letter is a symbol and no unit. Raises Unreadable at a
+    character that no answer has, TooLarge past the bounds.
     """
     lexer = _Lexer(split_commas, "\\" not in text, letters)
     lexer.read(text, in_text=False)
