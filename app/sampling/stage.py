@@ -21,6 +21,7 @@ from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
+from app.verification.gate import check_references
 from app.verification.judge import judge
 from app.written import Receipt
 
@@ -127,7 +128,9 @@ class SamplingWorker(EngineWorker):
 
 async def judge_beside(problem: Problem, trace: Trace) -> Verdict:
     """A verdict from another thread: the loop that feeds the engine does not wait for it."""
-    return await asyncio.to_thread(judge, problem.answer, trace.text, question=problem.statement)
+    return await asyncio.to_thread(
+        judge, problem.answer, trace.text, question=problem.statement, finish_reason=trace.finish_reason
+    )
 
 
 def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[str, float]:
@@ -156,6 +159,7 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
     problems = context.inputs[context.stage.options["problems"]]
+    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
