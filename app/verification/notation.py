@@ -34,7 +34,8 @@ _NAMED_SET = re.compile(
     r"(positive|negative|non-?\s?negative|non-?\s?positive|non-?\s?zero)?\s*"
     r"(reals?(?: numbers?)?|integers?|natural numbers?|naturals|rationals?(?: numbers?)?|whole numbers?)\s*\}?"
     r"(?:,?\s*(?:\\text\s*\{\s*)?"
-    r"(?:except|but|other than|excluding|not equal to)(?: for)?\s*\}?\s*(?:x\s*=\s*)?\$?([-\d.,/\s]+?(?:and[-\d.,/\s]+?)?)"
+    r"(?:except|but|other than|excluding|not equal to)(?: for)?\s*\}?"
+    r"\s*(?:x\s*=\s*)?\$?([-\d.,/\s]+?(?:and[-\d.,/\s]+?)?)"
     r"\$?)?\s*\}?",
     re.IGNORECASE,
 )
