@@ -26,6 +26,7 @@ from app.verification.members import (
     unknowns,
     unlabelled,
 )
+from app.verification.progressions import same_dotted
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
 from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
@@ -196,6 +197,8 @@ class Matcher:
         ordered = self.ordered(reference, answer)
         if ordered is None:
             return False
+        if dots(reference) or dots(answer):
+            return same_dotted(reference.args, answer.args, self.same)
         ordered |= bool(unknowns(reference)) != bool(unknowns(answer)) and "{}" not in (reference.value, answer.value)
         left, right = self.members(reference, answer), self.members(answer, reference)
         if left is None or right is None:
@@ -226,7 +229,7 @@ class Matcher:
             return True if right == "" and not (left == "[]" and len(reference.args) == 2) else None
         if left in _LISTS:
             if right in _LISTS:
-                return dots(reference) or dots(answer)
+                return False
             return (False if left == "" else None) if right in tuples else None
         return True if left == right else None
 

@@ -9,6 +9,7 @@ from app.verification.numerals import figures
 
 _SCIENTIFIC = re.compile(r"(?<=\d)\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
 _PLUS_MINUS = re.compile(r"\+\s*/\s*-|(?:(?<=[=(,\[{\s])|^)\+-(?=\s|[\d.\\a-z])|\+-(?=\s|\\?sqrt)")
+_DOTS = re.compile(r"(?<=[,\s({])\.\.\.(?=[,\s)}]|$)")
 _MINUS_PLUS = re.compile(r"-\s*/\s*\+")
 _BRACED_NAME = re.compile(r"(?<![A-Za-z}\]_^\\])\{([A-Za-z]|\\[a-z]+)\}(?=\s*_)")
 _BRACKETED_DIGITS = re.compile(r"(?<![A-Za-z\d)}])\(\s*([0-9A-Fa-f]+)\s*\)\s*(?=_)")
@@ -57,6 +58,8 @@ def written_out(text: str) -> str:
             text = _TRANSPOSED.sub(_transpose, text)
     if "+" in text:
         text = _MINUS_PLUS.sub(r"\\mp ", _PLUS_MINUS.sub(r"\\pm ", text))
+    if "..." in text:
+        text = _DOTS.sub(r"\\ldots ", text)
     if "10" in text:
         text = _SCIENTIFIC.sub(r"\\times ", text)
     if "_" in text:
