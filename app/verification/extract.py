@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number, last_tuple
+from app.verification.corrections import WITHDRAWN, verdict_of
 from app.verification.limits import MAX_TAIL, MAX_TRACE
 
 _STOP = re.compile(
@@ -42,13 +43,6 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _NOT_BUT = re.compile(r"^\s*not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?")
-_CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|sorry|oops|hold on|scratch that|mistake|let me (?:re|double|correct|fix)\w*|"
-    r"i made an? error|"
-    r"on second thought|rather)\b|\bno,",
-    re.IGNORECASE,
-)
-_REVISED = re.compile(r"(?:should be|must be|it is|it's|is actually|to be|is|get|make it|answer:|=)\s+", re.IGNORECASE)
 _HEDGE = re.compile(
     r"[\s$*)\].}\\]{0,6},?\s*\(?(?:or|alternatively,?)\s+(?:else\s+)?(?:maybe|perhaps|possibly|could be|"
     r"it could be|it might be|"
@@ -231,28 +225,22 @@ def _phrase(body: str) -> Extraction | None:
     return None
 
 
-def _revised(body: str, found: Extraction) -> Extraction:
-    """Follow a self-correction after the answer ("Wait, it should be 12"), where a formula stands in it."""
-    inside = _CORRECTION.search(found.answer) if found.evidence in ("phrase", "hash") else None
-    if inside is not None:
-        content = clip(found.answer[inside.end() :].lstrip(" ,:;."))
-        return Extraction(content, "revised", found.start, found.end) if is_formula(content) else found
-    tail = body[found.end : found.end + 1_500]
-    cue = _CORRECTION.search(tail)
-    if cue is None:
+def _revised(body: str, found: Extraction) -> Extraction | Missing:
+    """Follow what is said after the answer: "Wait, it should be 12" is 12, "that is wrong" is no answer."""
+    if found.end >= len(body):
         return found
-    for match in reversed(list(_REVISED.finditer(tail, cue.end()))):
-        content = clip(tail[match.end() :])
-        if content and is_formula(content):
-            start = found.end + match.start()
-            return Extraction(content, "revised", start, found.end + match.end() + len(content))
-    return found
+    said = verdict_of(body[found.end : found.end + 1_500])
+    if said is None:
+        return found
+    if said == WITHDRAWN:
+        return Missing("withdrawn")
+    return Extraction(said, "revised", found.start, len(body))
 
 
-def _hedged(body: str, found: Extraction) -> Extraction:
+def _hedged(body: str, found: Extraction | Missing) -> Extraction | Missing:
     """An answer followed by "or maybe 6" is both: the comparison then asks every alternative to be right."""
-    match = _HEDGE.match(body, found.end)
-    if match is None:
+    match = None if isinstance(found, Missing) else _HEDGE.match(body, found.end)
+    if isinstance(found, Missing) or match is None:
         return found
     other = clip(body[match.end() : match.end() + 300])
     if not other or not is_formula(other):
