@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from app.errors import UserError
 from app.policy import Policy
 from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
-from app.sampling.engine import Completion, Request, all_or_none
+from app.sampling.engine import Completion, Request, fitting
 from app.sampling.programs import trace_of
 from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
 from app.shardmap import run_shards
@@ -55,11 +54,10 @@ class EvaluationWorker(EngineWorker):
         """The policy's answers to the problems of a shard, judged. Prompts that leave no room are skipped."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
-        pairs = list(chain.from_iterable(await all_or_none(self._answer(problem, ids) for problem, ids in fitting)))
+        pairs, skipped = await fitting(self._answer(problem, ids) for problem, ids in prompts)
         traces = [trace for trace, _ in pairs]
         verdicts = await asyncio.to_thread(judge, traces, problems)  # beside the engine, which runs on this event loop
-        return Answered(traces, [done for _, done in pairs], verdicts, len(problems), len(prompts) - len(fitting))
+        return Answered(traces, [done for _, done in pairs], verdicts, len(problems), skipped)
 
     async def _answer(self, problem: Problem, prompt: list[int]) -> list[Answer]:
         """A problem's answers, the greedy one first."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.plan import siblings
 from app.records import Trace, seed_from
-from app.sampling.engine import Completion, Engine, Request
+from app.sampling.engine import Completion, Engine, PromptTooLong, Request
 from app.sampling.settings import SamplingSettings
 from app.stage import StageContext
 from app.store import Output
@@ -44,9 +44,13 @@ async def continue_cut(
     """
     prompt = (*trace.prompt_token_ids, *trace.token_ids)
     left = settings.max_tokens - len(trace.token_ids)
-    if trace.finish_reason != "length" or left < 1 or len(prompt) >= engine.context_length:
-        return trace, Completion((), "", trace.finish_reason)
+    as_it_was = trace, Completion((), "", trace.finish_reason)
+    if trace.finish_reason != "length" or left < 1:
+        return as_it_was
     again = seed_from(seed, trace.id, "continued", len(trace.token_ids))
-    done = await engine.generate(Request(trace.id, prompt, again, left, settings.temperature, settings.top_p))
+    try:
+        done = await engine.generate(Request(trace.id, prompt, again, left, settings.temperature, settings.top_p))
+    except PromptTooLong:
+        return as_it_was
     tokens = [*trace.token_ids, *done.token_ids]
     return replace(trace, token_ids=tokens, text=decode(tokens), finish_reason=done.finish_reason), done

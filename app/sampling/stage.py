@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from itertools import chain
 
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import Problems
@@ -12,7 +11,7 @@ from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling import utilisation
-from app.sampling.engine import Completion, Engine, all_or_none
+from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.longer import continue_cut, shorter_run
 from app.sampling.openai import endpoint_engine
 from app.sampling.programs import sample_n
@@ -71,10 +70,8 @@ class SamplingWorker(EngineWorker):
         """Sample the shard's problems, write their traces in the order of the problems."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
-        pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(index, fitting))
+        pairs, counts = await (self._until(prompts) if self.settings.until else self._plain(index, prompts))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
-        counts["skipped_prompts"] = float(len(prompts) - len(fitting))
         self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
         return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
 
@@ -93,9 +90,10 @@ class SamplingWorker(EngineWorker):
                 for trace in earlier[problem.id]
             )
 
-        found = await all_or_none(one(problem, ids) for problem, ids in prompts)
+        pairs, skipped = await fitting(one(problem, ids) for problem, ids in prompts)
         kept = sum(len(traces) for traces in earlier.values())
-        return list(chain.from_iterable(found)), {"from_shorter_run": float(kept)} if kept else {}
+        counts = {"skipped_prompts": float(skipped)}
+        return pairs, counts | ({"from_shorter_run": float(kept)} if kept else {})
 
     async def _until(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
@@ -109,8 +107,9 @@ class SamplingWorker(EngineWorker):
         await sample_until(searches, samples, self.settings.until.most or samples)
         verdicts = [verdict for search in searches for _, _, verdict in search.kept]
         counts = {
+            "skipped_prompts": float(sum(search.too_long for search in searches)),
             "correct": float(sum(v.correct for v in verdicts)),
-            "quotas_unmet": float(sum(not search.tally.met for search in searches)),
+            "quotas_unmet": float(sum(not search.tally.met and not search.too_long for search in searches)),
             "surplus": float(sum(search.surplus for search in searches)),
             "surplus_seconds": sum(s.surplus_seconds for s in searches) + self.engine.meter.take_aborted(),
         }

@@ -6,16 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.verification.numerals import NUMERAL
+
 _MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)\$", re.DOTALL)
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,|;)\s*")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,} +[A-Za-z]{2,}")
 _COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
 _END = re.compile(
     r"\n|[.!?](?=\s|$|\*)|\u3002|\s(?:because|since|as it|which|where|so that|I hope|\(because|as required|when)\b|;\s"
-)
-_NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<![)\]}\w])-\s?)?[$\u20ac\u00a3]?\s?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:\s?/\s?\d+(?![\d.]))?"
-    r"(?:\s?\\?%)?"
 )
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
 _GROUP = re.compile(r"[(\[{][^()\[\]{}]{1,80},[^()\[\]{}]{1,80}[)\]}]")
@@ -150,7 +148,7 @@ def last_tuple(line: str) -> Span | None:
 def last_number(line: str) -> Span | None:
     """The last number of a line. `41 = 42` is taken whole, so that its falsehood is seen."""
     last = None
-    for match in _NUMBER.finditer(line):
+    for match in NUMERAL.finditer(line):
         if not any(c.isdigit() for c in match[0]) or _ORDINAL.match(line, match.end()):
             continue
         if last is None or not _result(line, last, match):

@@ -135,3 +135,16 @@ def bounded_after(text: str) -> bool:
 def withdraws(text: str) -> bool:
     """Whether words after a value say that it is wrong: "is wrong", "(not the answer)", "? No"."""
     return _WITHDRAWS.search(text) is not None
+
+
+_BOX_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|can\s+never|no\s+longer|anything\s+but|rather\s+than|instead\s+of|other\s+than|neither|nor|nicht|keine?|niemals|nunca|jamais|pas|n\u00e3o|non|\u043d\u0435)|n['\u2019]t"
+    r"|\bno(?:\s+es)?|\u4e0d\u662f|\u4e0d|\u975e)\s*(?:be|equal(?:\s+to)?|=|exactly|simply|just|the|\u7b49\u4e8e)?\s*(?:[$\\(\[*{\s]|\\[(\[])*$|\\n(?:eq?|ot=)\s*$|\\not\s*=\s*$",
+    re.IGNORECASE,
+)
+_BOX_WORKED = re.compile(r"\s*(?:\^|!(?!\s*$)|\*\s*\d|/\s*\d)")
+
+
+def denied_box(before: str, after: str) -> bool:
+    """Whether a box is what the answer is not ("not \\boxed{7}"), or only an operand (`\\boxed{7}^2`)."""
+    return _BOX_DENIED.search(before) is not None or _BOX_WORKED.match(after) is not None

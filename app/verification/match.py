@@ -273,7 +273,7 @@ class Matcher:
         return all(self.same_bodies(a, b) for r, s in zip(left, right, strict=True) for a, b in zip(r, s, strict=True))
 
     def same_ratios(self, reference: Node, answer: Node) -> bool:
-        """`2:3` equals `4:6` and, of two parts, `2/3`."""
+        """`2:3` equals `4:6` and, of two parts, `2/3`. With a part of zero it is a score: equal part by part."""
         left = reference.args if reference.kind == "ratio" else None
         right = answer.args if answer.kind == "ratio" else None
         if left is None and right is not None and len(right) == 2:
@@ -282,6 +282,8 @@ class Matcher:
             return self.same_quantities(quotient(left), answer)
         if left is None or right is None or len(left) != len(right):
             return False
+        if any(exact(part) == {} for part in (*left, *right)):
+            return all(self.same_quantities(a, b) for a, b in zip(left, right, strict=True))
         return all(
             self.same_quantities(Node("mul", (left[0], right[i])), Node("mul", (left[i], right[0])))
             for i in range(1, len(left))

@@ -202,3 +202,25 @@ def understood_after(after: str) -> bool:
 def _adjacent(after: str) -> bool:
     """"3 out of 4", "1 in 6", "2 to 5": the value is one part of another."""
     return re.match(rf"\s*(?:out\s+of|in|to|of|by|per|for\s+every|from|x|and\s+a\s+half)\s+(?:the\s+)?{_A}", after) is not None
+
+
+def stands(before: str, after: str) -> bool:
+    """Whether the words of its line leave a value as it is: none denies, bounds or works on it."""
+    clause = _clause(re.split(r"[.!?]\s", masked(before)[0])[-1])
+    words = masked(after)[0]
+    return not (denied_before(clause) or operated(clause, words)) and understood_after(words)
+
+
+def worked_out(line: str) -> str | None:
+    """The value of a line's last sentence in which words work on a value: "it is half of 7"."""
+    words, values = masked(line)
+    sentence = [s for s in re.split(r"(?<=[.!?])\s+", words.strip()) if s][-1]
+    before = len(values)
+    folded = fold(sentence, values)
+    return read(folded, values) if len(values) > before else None
+
+
+def agrees(answer: str, clause: str) -> bool:
+    """Whether the rest of its sentence leaves standing an answer that a clause begins with."""
+    at = clause.find(answer)
+    return at < 0 or understood_after(masked(clause[at + len(answer) :])[0])
