@@ -21,10 +21,10 @@ REVISIONS = {
     "datasets": 2,
     "training": 2,
     "sampling": 2,
-    "verification": 1,
+    "verification": 2,
     "credit": 2,
-    "evaluation": 1,
-    "report": 3,
+    "evaluation": 2,
+    "report": 4,
 }
 
 
@@ -163,6 +163,8 @@ class _Builder:
         policy = "base" if self.recipe.sampling.policy == "base" else "training/sft"
         settings = self.recipe.sampling.model_dump(mode="json")
         settings |= {"base": self.base, "rendering": self.rendering, "seed": self.recipe.seed}
+        if self.recipe.sampling.until:  # the verdicts decide how many traces are drawn
+            settings["verifier"] = fingerprint()
         inputs = [self.source] + ([policy] if policy != "base" else [])
         return self.stage("sampling", "app.sampling.stage", settings, inputs, problems=self.source, policy=policy)
 

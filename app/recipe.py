@@ -1,4 +1,6 @@
-"""What a run is: one validated YAML file. All but `placement` and `prices` decides results and enters stage keys."""
+"""What a run is: one validated YAML file. All but `placement`, `prices` and `verification` decides results and enters
+stage keys.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from app.problems.settings import ProblemsSettings, SynthesisSettings
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.settings import ModelSettings, Prices, Settings
 from app.training.settings import TrainingSettings, TrainPlacement
+from app.verification.settings import VerificationSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -55,6 +58,7 @@ class Recipe(Settings):
     problems: ProblemsSettings
     synthesis: SynthesisSettings | None = None
     sampling: SamplingSettings | None = None
+    verification: VerificationSettings = VerificationSettings()
     credit: CreditSettings | None = None
     datasets: DatasetsSettings = DatasetsSettings()
     training: TrainingSettings = TrainingSettings()

@@ -16,6 +16,7 @@ from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
 from app.verification import judge_batch
+from app.verification.gate import check_references
 from app.written import Receipt
 
 
@@ -63,15 +64,16 @@ class CreditWorker(EngineWorker):
         return dict(sorted(out.items()))
 
 
-def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
-    """Verdicts of solutions of one problem."""
-    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts))
+def judge_texts(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
+    """Verdicts of solutions of one problem: their texts, and how they ended."""
+    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts), endings)
 
 
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
     problems = context.inputs[context.stage.options["problems"]]
+    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))

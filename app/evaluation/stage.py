@@ -17,6 +17,7 @@ from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification import judge_batch
+from app.verification.gate import check_references
 from app.written import Receipt
 
 Answer = tuple[Trace, Completion]
@@ -78,20 +79,30 @@ def judge(traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
     """A verdict of each trace, in order."""
     by_id = {problem.id: problem for problem in problems}
     asked = [by_id[trace.problem_id] for trace in traces]
-    verdicts = judge_batch([p.answer for p in asked], [t.text for t in traces], [p.statement for p in asked])
+    texts, endings = [t.text for t in traces], [t.finish_reason for t in traces]
+    verdicts = judge_batch([p.answer for p in asked], texts, [p.statement for p in asked], endings)
     return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
 
 
 def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, float]:
-    """Outcomes of the greedy answers: correct_greedy, incorrect_greedy and so on, as far as they occur."""
-    said = zip(traces, verdicts, strict=True)
-    return totals({f"{verdict.outcome}_greedy": 1.0} for trace, verdict in said if trace.sample == 0)
+    """Outcomes of the greedy answers: correct_greedy, incorrect_greedy and so on, as far as they occur.
+
+    And how many of them were cut (unfinished_greedy), or have a reference that cannot be read (bad_references).
+    """
+    said = [verdict for trace, verdict in zip(traces, verdicts, strict=True) if trace.sample == 0]
+    reasons = {"unfinished": "unfinished_greedy", "bad-reference": "bad_references"}
+    return (
+        totals({f"{v.outcome}_greedy": 1.0} for v in said)
+        | dict.fromkeys(reasons.values(), 0.0)
+        | totals({reasons[v.reason]: 1.0} for v in said if v.reason in reasons)
+    )
 
 
 def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker) -> None:
     """Evaluate every shard that is not there yet, then say what came out."""
     settings = context.recipe.evaluation
     problems = context.inputs["problems"]
+    check_references(problems, settings.split, context.recipe.verification.bad_references, context.stage.name)
     shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output)
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))

@@ -8,8 +8,8 @@ from time import perf_counter
 from app.records import FINISH_REASONS, Verdict
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
-from app.verification.sentence import agrees, value
 from app.verification.references import readable
+from app.verification.sentence import agrees, value
 
 VERSION = "3"  # bump when a verdict could change; stages put it in their keys
 
@@ -102,7 +102,7 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
             return "unparsed", None, found.reason, "none"
         if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
             continue
-        key = (reference, found.answer, found.clause or found.evidence, question)
+        key = (reference, found.answer, f"{found.evidence} {found.clause} {found.also}", question)
         if key in seen:
             return seen[key]
         answer, result = found.answer, compare(reference, found.answer, question=question)

@@ -47,7 +47,7 @@ class Bernoulli(Engine):
         return Completion(tuple(ids(text)), text, self.finish)
 
 
-def judge(problem: Problem, texts: list[str]) -> list[Verdict]:
+def judge(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
     return [
         Verdict(
             "", "correct" if t.rstrip().endswith(f"#### {problem.answer}") else "incorrect", None, "test", "test", 0.0
