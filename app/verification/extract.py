@@ -14,27 +14,38 @@ from app.verification.clauses import clip, is_formula, is_prose, last_formula, l
 from app.verification.corrections import WITHDRAWN, verdict_of
 from app.verification.denial import denied_box
 from app.verification.limits import MAX_TAIL, MAX_TRACE
-from app.verification.phrases import anchors
-from app.verification.sentence import stands, worked_out
+from app.verification.phrases import last_anchor
+from app.verification.sentence import stands, without_asides, worked_out
 from app.verification.units import UNITS
 
 _STOP = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<\uff5cend\u2581of\u2581sentence\uff5c>"
 )
 _RUN_ON = re.compile(
-    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise|Pregunta|Problema|Ejercicio|Frage|Aufgabe|Pergunta"
-    r"|Exercice|Domanda|Probl\u00e8me|Soal|Pertanyaan|Swali|Soru|Zadanie|Vraag|C\u00e2u h\u1ecfi|B\u00e0i to\u00e1n|\u0412\u043e\u043f\u0440\u043e\u0441|\u0417\u0430\u0434\u0430\u0447\u0430|\u95ee\u9898|\u554f\u984c|\u95ee|\u554f|\u9898\u76ee"
-    r"|\u984c\u76ee|\u4f8b\u9898|\u8cea\u554f|\uc9c8\ubb38|\ubb38\uc81c|\u0e04\u0e33\u0e16\u0e32\u0e21|\u0e42\u0e08\u0e17\u0e22\u0e4c|\u09aa\u09cd\u09b0\u09b6\u09cd\u09a8|\u0c2a\u0c4d\u0c30\u0c36\u0c4d\u0c28|\u092a\u094d\u0930\u0936\u094d\u0928|\u0633\u0624\u0627\u0644|\u0627\u0644\u0633\u0624\u0627\u0644)"
+    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise|Pregunta|Problema"
+    r"|Ejercicio|Frage|Aufgabe|Pergunta"
+    r"|Exercice|Domanda|Probl\u00e8me|Soal|Pertanyaan|Swali|Soru|Zadanie|Vraag|C\u00e2u h\u1ecfi"
+    r"|B\u00e0i to\u00e1n|\u0412\u043e\u043f\u0440\u043e\u0441|\u0417\u0430\u0434\u0430\u0447\u0430"
+    r"|\u95ee\u9898|\u554f\u984c|\u95ee|\u554f|\u9898\u76ee"
+    r"|\u984c\u76ee|\u4f8b\u9898|\u8cea\u554f|\uc9c8\ubb38|\ubb38\uc81c|\u0e04\u0e33\u0e16\u0e32\u0e21"
+    r"|\u0e42\u0e08\u0e17\u0e22\u0e4c|\u09aa\u09cd\u09b0\u09b6\u09cd\u09a8"
+    r"|\u0c2a\u0c4d\u0c30\u0c36\u0c4d\u0c28|\u092a\u094d\u0930\u0936\u094d\u0928|\u0633\u0624\u0627\u0644"
+    r"|\u0627\u0644\u0633\u0624\u0627\u0644)"
     r"(?: *\d+)? *(?:\*\*)?[:\uff1a]",
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _BARE = re.compile(r"\s*(-?\s*[\d.,]*\d|\\[A-Za-z]+(?:\s*\{[^{}]*\})*|[A-Za-z](?![\w ]))")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 # A box that is spoken of, not drawn: "use \\boxed{}", "marked with \\boxed as asked".
-_NAMED = re.compile(r"(?:\b(?:in|with|using|use[sd]?|inside|within|an?|the|of|by|put|via|into|through|as|and|no|empty|blank)|[`\"'])\s*[$`]*$", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?:\b(?:in|with|using|use[sd]?|inside|within|an?|the|of|by|put|via|into|through|as|and|no|empty|blank)|[`\"'])\s*[$`]*$",
+    re.IGNORECASE,
+)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _GLUE = re.compile(
-    r"[\s$,;.()\[\]\\]*(?:\\q?quad|\\text|\\mathrm|\\[(),;\[\]]|[\s{}$,;])*(?:and|or|as well as|\\?&|,|;)[\s{}$,\\()\[\]]*"
+    r"[\s$,;.()\[\]\\]*(?:\\q?quad|\\text|\\mathrm|\\[(),;\[\]]|[\s{}$,;])*(?:and|or|as well as|\\?&|,"
+    r"|;)[\s{}$,\\()\[\]]*"
     r"(?:(?:q?quad|text)[\s{}]*)*(?:[A-Za-z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*",
     re.IGNORECASE,
 )
@@ -42,8 +53,13 @@ _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 _HASH = re.compile(r"####[ \t]*(?!#)([^\n]*)")
 _HEADING = re.compile(r"\s*(?:\*\*)?(?:step\b|\d+[.)]\s+[A-Za-z]|[A-Za-z]{3,}[^=\d]*:?\s*$)", re.IGNORECASE)
-_CUES = re.compile(r"\b(?:wait|actually|sorry|oops|wrong|incorrect|mistake|no|instead|rather|check)\b", re.IGNORECASE)
-_UNIT = re.compile(r"[ ~]*\$?(?:(\\?%)|(?:\\[,;: ]|~|\s)*(?:\\(?:text|mathrm)\s*\{([^{}]*)\}|([A-Za-z]{1,12})(?![A-Za-z])))")
+_CUES = re.compile(
+    r"\b(?:wait|actually|sorry|oops|wrong|incorrect|mistake|no|instead|rather|check\w*|fails?|perhaps|maybe|guess|try)\b",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"[ ~]*\$?(?:(\\?%)|(?:\\[,;: ]|~|\s)*(?:\\(?:text|mathrm)\s*\{([^{}]*)\}|([A-Za-z]{1,12})(?![A-Za-z])))"
+)
 _NOT_BUT = re.compile(r"^\s*not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?")
 _HEDGE = re.compile(
     r"[\s$*)\].}\\]{0,6},?\s*\(?(?:or|alternatively,?)\s+(?:else\s+)?(?:maybe|perhaps|possibly|could be|"
@@ -52,10 +68,11 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
-_LONE_LETTER = re.compile(r"\*{0,2}\(?([A-J])(?:\)?\.?|[.):]\s+[^\n]{1,80})\*{0,2}")
+_LONE_LETTER = re.compile(r"\*{0,2}\(?([A-J])(?:\)?\.?|[.)]\s+[^\n]{1,80})\*{0,2}")
 _STEP = re.compile(r"\s*(?:step|part|case|method|approach)\b", re.IGNORECASE)
 _TRUNCATED = re.compile(
-    r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he|they|it))$",
+    r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he"
+    r"|they|it))$",
     re.IGNORECASE,
 )
 
@@ -177,7 +194,8 @@ def _last_box(body: str) -> Extraction | Missing | None:
     if denied_box(body[max(0, start - 80) : start], body[end : end + 40]):
         return Missing("withdrawn")
     parts = [b.answer for b in (*others, *group)]
-    several = len(set(parts)) > 1 and others and not _CUES.search(body, others[0].end, start)
+    whole = all(any(c.isalnum() for c in _COMMAND.sub("", p)) for p in parts)
+    several = len(set(parts)) > 1 and others and whole and not _CUES.search(body, others[0].end, start)
     return Extraction(answer, "boxed", start, end, also=", ".join(parts) if several else None)
 
 
@@ -204,7 +222,7 @@ def _box(body: str, match: re.Match[str]) -> Extraction | Missing | None:
     if not content.strip():
         return None if named or body[end : end + 1] == "`" else Extraction("", "boxed", match.start(), end)
     unit = _UNIT.match(body, end)
-    if unit and (unit[1].strip("\\") == "%" or (unit[2] or unit[3] or "").strip(" ~") in UNITS):
+    if unit and (unit[1] or (unit[2] or unit[3] or "").strip(" ~") in UNITS):
         return Extraction(f"{content} {unit[0].strip(' $')}", "boxed", match.start(), unit.end())
     return Extraction(content, "boxed", match.start(), end)
 
@@ -249,12 +267,10 @@ def _phrase(body: str) -> Extraction | Missing | None:
     """What follows the last "the answer is" (or its like)."""
     offset = max(0, len(body) - MAX_TAIL)
     tail = body[offset:]
-    last = None
-    for last in anchors(tail):
-        pass
+    last = last_anchor(tail)
     if last is None:
         return None
-    text = _NOT_BUT.sub("", tail[last.end() : last.end() + 2_000])
+    text = _NOT_BUT.sub("", uncalculated(tail[last.end() : last.end() + 2_000]))
     content = clip(text)
     start = offset + last.start()
     if not content:
@@ -321,7 +337,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 def _last_lines(tail: str) -> Iterator[Extraction | Missing]:
     """Formulas and numbers from the end upwards: the last line that has either decides."""
     for raw in reversed(tail[-4_000:].split("\n")):
-        line = uncalculated(raw)
+        line = without_asides(uncalculated(raw))
         formula, number = last_formula(line) or last_tuple(line), last_number(line)
         found = [(formula, "formula")] if formula is not None and (number is None or formula.end >= number.end) else []
         found += [(number, "number")] if number is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -9,7 +10,8 @@ from app.records import FINISH_REASONS, Verdict
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
 from app.verification.references import readable
-from app.verification.sentence import agrees, value
+from app.verification.sentence import agrees, value, without_lead, wordy
+from app.verification.wording import choice
 
 VERSION = "3"  # bump when a verdict could change; stages put it in their keys
 
@@ -75,6 +77,8 @@ Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
 
 UNFINISHED: Row = ("unparsed", None, "unfinished", "none")
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+_WORDED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}|\\[$%,;! ]|\$")
+_SIGNS = re.compile(r"[\\^_@{}|<>?~#&]")
 
 
 def _judge(
@@ -102,6 +106,8 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
             return "unparsed", None, found.reason, "none"
         if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
             continue
+        if found.evidence == "letter" and choice(reference) is None:
+            continue
         key = (reference, found.answer, f"{found.evidence} {found.clause} {found.also}", question)
         if key in seen:
             return seen[key]
@@ -115,18 +121,25 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
         if strong or result.readable:
             seen[key] = _outcome(result), answer, result.reason, result.tier
             return seen[key]
-        unread.append(answer)
+        if _SIGNS.search(_WORDED.sub(r" \1 ", answer)):
+            unread.append(answer)
     return "unparsed", None, "no-answer", "none"
 
 
 def _within(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
     """The answer as it stands; or, given as a sentence, what the sentence says it is."""
-    if first.readable and (not found.clause or agrees(found.answer, found.clause)):
+    stands = first.readable and (not found.clause or agrees(found.answer, found.clause))
+    if stands and (first.tier in ("words", "number") or not wordy(found.answer)):
         return first, found.answer
     inner = value(found.clause or found.answer, boxed=found.evidence == "boxed")
-    if inner is None:
-        return Comparison(False, "unreadable", "none", "unparsed", readable=False), found.answer
-    return compare(reference, inner, question=question), inner
+    if inner is not None:
+        return compare(reference, inner, question=question), inner
+    if stands and not first.same:
+        return first, found.answer
+    led = without_lead(found.answer)
+    if led != found.answer and not any(c.isdigit() for c in led):
+        return compare(reference, led, question=question), led
+    return Comparison(False, "unreadable", "none", "unparsed", readable=False), found.answer
 
 
 def _outcome(result: Comparison) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from app.verification.clauses import math_spans
-from app.verification.denial import bounded_after, denied_before, denies, withdraws
+from app.verification.clauses import is_prose, math_spans
+from app.verification.denial import bounded_after, denied_before, denies, denies_after, withdraws
 from app.verification.numerals import NUMERAL, figures
 from app.verification.spoken import FIRST, fold, operated
 from app.verification.units import UNITS
@@ -20,42 +20,75 @@ _WORDED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|textsf|emph)\s
 _SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|~|\\left\b|\\right\b")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _VERB = (
-    r"is|are|was|were|be|equals?|becomes?|gives?|gave|yields?|makes?|made|totals?|amounts?\s+to|comes?\s+(?:out\s+)?to|adds?\s+up\s+to|has|have|had"
-    r"|leaves?|left|remains?|need(?:s|ed)?|takes?|took|gets?|got|earn(?:s|ed)?|pa(?:ys?|id)|costs?|sells?|sold|buys?|bought|spen(?:ds?|t)|save[sd]?|own(?:s|ed)?"
-    r"|eats?|ate|use[sd]?|runs?|ran|walk(?:s|ed)?|work(?:s|ed)?|reads?|writes?|wrote|receive[sd]?|weigh(?:s|ed)?|measure[sd]?|travel(?:s|ed)?|drives?|drove"
-    r"|collect(?:s|ed)?|charge[sd]?|contains?|contained|holds?|held|gain(?:s|ed)?|lasts?|produce[sd]?|owe[sd]?|obtain(?:s|ed)?|find|found|see|know|say|guess|think|believe"
+    r"is|are|was|were|be|equals?|becomes?|gives?|gave|yields?|makes?|made|totals?|amounts?\s+to"
+    r"|comes?\s+(?:out\s+)?to|adds?\s+up\s+to|has|have|had"
+    r"|leaves?|left|remains?|need(?:s|ed)?|takes?|took|gets?|got|earn(?:s|ed)?|pa(?:ys?|id)|costs?|sells?"
+    r"|sold|buys?|bought|spen(?:ds?|t)|save[sd]?|own(?:s|ed)?"
+    r"|eats?|ate|use[sd]?|runs?|ran|walk(?:s|ed)?|work(?:s|ed)?|reads?|writes?|wrote|receive[sd]?|weigh(?:s"
+    r"|ed)?|measure[sd]?|travel(?:s|ed)?|drives?|drove"
+    r"|collect(?:s|ed)?|charge[sd]?|contains?|contained|holds?|held|gain(?:s|ed)?|lasts?|produce[sd]?"
+    r"|owe[sd]?|obtain(?:s|ed)?|find|found|see|know|say|guess|think|believe"
 )
 _EQUALS = (
-    r"is|are|was|were|would\s+be|will\s+be|must\s+be|should\s+be|to\s+be|equals?|=|\u2248|:|becomes?|gives?|yields?|totals?|amounts?\s+to"
+    r"is|are|was|were|would\s+be|will\s+be|must\s+be|should\s+be|to\s+be|equals?|=|\u2248|:|becomes?|gives?"
+    r"|yields?|totals?|amounts?\s+to"
     r"|comes?\s+(?:out\s+)?to|that\s+is,?|i\.\s?e\.,?|namely,?"
 )
 _FILLER = (
-    r"exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely|presumably|perhaps|maybe|therefore|thus|hence|then"
-    r"|so|now|indeed|actually|in\s+fact|in\s+total|in\s+all|altogether|about|approximately|roughly|equal\s+to|given\s+by|as\s+follows|finally|overall|either|both"
-    r"|a\s+total\s+of|a\s+grand\s+total\s+of|the\s+(?:number|value|integer|numbers|values|result|following|amount)|option|choice|also|still|yes|sure|well|ok(?:ay)?"
-    r"|of\s+course|without\s+(?:a\s+)?doubt|undoubtedly|really|always|together|again|x|y|n|the|an?|all|another|an\s+additional|i\.\s?e\.|namely|equivalently"
+    r"exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely"
+    r"|presumably|perhaps|maybe|therefore|thus|hence|then"
+    r"|so|now|indeed|actually|in\s+fact|in\s+total|in\s+all|altogether|about|approximately|roughly"
+    r"|equal\s+to|given\s+by|as\s+follows|finally|overall|either|both"
+    r"|a\s+total\s+of|a\s+grand\s+total\s+of|the\s+(?:number|value|integer|numbers|values|result|following"
+    r"|amount)|option|choice|also|still|yes|sure|well|ok(?:ay)?"
+    r"|of\s+course|without\s+(?:a\s+)?doubt|undoubtedly|really|always|together|again|x|y|n|the|an?|all"
+    r"|another|an\s+additional|i\.\s?e\.|namely|equivalently"
 )
 _LEAD = re.compile(
     rf"\s*(?:[,:*_$(\[]|\bthat\b|(?:{_FILLER})\b"
-    r"|(?:I|we|you|one)(?:\s+(?:would|can|do|should|will|must|now|also|then|finally|firmly|strongly|get\s+that))*\s+(?:think|believe|say|guess|find|get|have|obtain|see|conclude|know|claim"
-    r"|suspect|estimate|reckon|arrive\s+at|end\s+up\s+with|am\s+(?:quite\s+|very\s+|fairly\s+|pretty\s+)?(?:sure|confident|certain)|count|compute|calculate|pick|choose|choos|select|choose\s+option)(?:\s+that)?"
-    r"|I['\u2019]d\s+(?:say|guess)|I['\u2019]m\s+(?:quite\s+|very\s+|fairly\s+|pretty\s+)?(?:sure|confident|certain)(?:\s+that)?|(?:to\s+)?my\s+(?:best\s+|final\s+|own\s+)?(?:guess|answer|estimate|belief|calculation|choice|result)(?:\s+is)?"
-    r"|(?:the|our|this)\s+(?:(?:final|correct|right|best|desired|required|numerical|overall)\s+)*(?:answer|result|value|total|sum|solution|count|choice|option|amount|number)s?\s+(?:is|are|was|equals|would\s+be|will\s+be|must\s+be|should\s+be|comes?\s+to)"
-    r"|it['\u2019]s|that['\u2019]s|there['\u2019]s|(?:he|she|they|we|you|i|it|this|that|there|which)\s+(?:(?:will|would|must|should|now|then|still|also|only|finally)\s+)*(?:" + _VERB + r"))(?![\w-])?",
+    r"|(?:I|we|you|one)(?:\s+(?:would|can|do|should|will|must|now|also|then|finally|firmly|strongly"
+    r"|get\s+that))*\s+(?:think|believe|say|guess|find|get|have|obtain|see|conclude|know|claim"
+    r"|suspect|estimate|reckon|arrive\s+at|end\s+up\s+with|am\s+(?:quite\s+|very\s+|fairly\s+"
+    r"|pretty\s+)?(?:sure|confident|certain)|count|compute|calculate|pick|choose|choos|select"
+    r"|choose\s+option)(?:\s+that)?"
+    r"|I['\u2019]d\s+(?:say|guess)|I['\u2019]m\s+(?:quite\s+|very\s+|fairly\s+|pretty\s+)?(?:sure|confident"
+    r"|certain)(?:\s+that)?|(?:to\s+)?my\s+(?:best\s+|final\s+|own\s+)?(?:guess|answer|estimate|belief"
+    r"|calculation|choice|result)(?:\s+is)?"
+    r"|(?:the|our|this)\s+(?:(?:final|correct|right|best|desired|required|numerical|overall)\s+)*(?:answer"
+    r"|result|value|total|sum|solution|count|choice|option|amount|number)s?\s+(?:is|are|was|equals"
+    r"|would\s+be|will\s+be|must\s+be|should\s+be|comes?\s+to)"
+    r"|it['\u2019]s|that['\u2019]s|there['\u2019]s|(?:he|she|they|we|you|i|it|this|that|there|which)\s+(?:(?:will|would|must|should|now|then|still|also|only|finally)\s+)*(?:"
+    + _VERB
+    + r"))(?![\w-])?",
     re.IGNORECASE,
 )
 _END = re.compile(r"\n|[.!?;\u3002\uff01\uff1f](?=\s|$|[*\"')\]])|[\u3002\uff1b]")
 _PART = re.compile(r"\b(?:so|thus|hence|therefore|then|consequently)\b,?|;", re.IGNORECASE)
-_CONDITION = re.compile(r"^\s*(?:if|when|since|as|because|given|for|after|with|in|of|out\s+of|where)\b[^,]*,", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"^\s*(?:if|when|since|as|because|given|for|after|with|in|of|out\s+of|where)\b[^,]*,", re.IGNORECASE
+)
 _BREAK = re.compile(
-    r"[,;:(\u2014\u2013.!?\n]|\s-+\s|\s(?:so|which|who|because|since|as|where|when|while|whereas|but|though|although|and|hence|thus|therefore|if|this|meaning|making|leaving)\b"
+    r"[,;:(\u2014\u2013.!?\n]|\s-+\s|\s(?:so|which|who|because|since|as|where|when|while|whereas|but|though"
+    r"|although|and|hence|thus|therefore|if|this|meaning|making|leaving)\b"
 )
-_RUN = re.compile(rf"{_A}(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+(?:and|or|&|as\s+well\s+as)\s+){_A}(?!\s*(?:of|are|in|for)\b))*")
+_RUN = re.compile(
+    rf"{_A}(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+(?:and|or|&|as\s+well\s+as)\s+){_A}(?!\s*(?:of|are|in|for)\b))*"
+)
 _NAME = r"(?:[a-zA-Z](?:_\w)?\s*=\s*)?"
-_TAIL_OPERAND = re.compile(rf"\s*(?:[A-Za-z]+|out\s+of|for\s+every)\s+(?:the\s+)?{_A}")
 _MAYBE = re.compile(
-    rf"\b(?:(?:could|might|may|can)\s+(?:also\s+|well\s+|just\s+|equally\s+)*be|maybe|perhaps|possibly|alternatively|or)\b[^.]*{_A}", re.IGNORECASE
+    rf"\b(?:(?:could|might|may|can)\s+(?:also\s+|well\s+|just\s+|equally\s+)*be|maybe|perhaps|possibly|alternatively)\b[^.]*{_A}",
+    re.IGNORECASE,
 )
+_PROSE = re.compile(r"[^\W\d_a-zA-Z][^\W\d_]+ +[^\W\d_]{2,}")  # two words side by side in another script
+_RESULT = re.compile(r"[\d)%A-Za-z]\s*=\s*[$\u20ac\u00a3]?\s?-?$")  # after a calculation
+# "3 out of 4", "1 in 6", "2 to 5": a value that is one part of another.
+_SHARE = re.compile(rf"\s*(?:out\s+of|in|to|of|by|per|for\s+every|from|x|and\s+a\s+half)\s+(?:the\s+)?{_A}")
+_STRANGE = re.compile(r"[\\^_@{}|<>~#]")  # signs that are no punctuation: what they do is not understood
+_ASIDE = re.compile(
+    r"(?<=\w)\s\((?=[^()]*[A-Za-z]{2})[^()=]*\)|(?<=\w),?\s(?:since|because)\s[^.\n]*"
+    r"|(?<=\w),?\sas\s(?=an?\s|the(?:re)?\s|each\s|every\s|one\s|he\s|she\s|they\s|it\s|\d)[^.\n]*"
+)
+_REASON = re.compile(r"\s\(?(?:because|since|as)\s", re.IGNORECASE)
 _BARE_WORD = re.compile(r"[A-Za-z\u00b0\u00c0-\u024f\u0400-\u04ff]+")
 
 
@@ -108,7 +141,8 @@ def _numbers(words: str, keep: Callable[[str], str]) -> str:
 
 def value(text: str, *, boxed: bool = False) -> str | None:
     """The answer a sentence gives, as mathematics with its unit; None where it is not understood."""
-    return read(*masked(text, boxed=boxed))
+    words, values = masked(text.replace("\\$", "$"), boxed=boxed)
+    return None if _STRANGE.search(words) else read(words, values)
 
 
 def read(words: str, values: list[str]) -> str | None:
@@ -136,7 +170,10 @@ def _direct(sentence: str, rest: str, values: list[str]) -> str | None:
 
 def _equated(sentence: str, rest: str, values: list[str]) -> str | None:
     """The value after the main verb, where the sentence has one such value."""
-    pattern = re.compile(rf"(?:(?<![A-Za-z])(?:{_EQUALS})|(?<=\s)(?:{_VERB}))(?![A-Za-z])(?:\s+(?:{_FILLER})(?![A-Za-z]))*[\s$*]*{_NAME}({_RUN.pattern})", re.IGNORECASE)
+    pattern = re.compile(
+        rf"(?:(?<![A-Za-z])(?:{_EQUALS})|(?<=\s)(?:{_VERB}))(?![A-Za-z])(?:\s+(?:{_FILLER})(?![A-Za-z]))*[\s$*]*{_NAME}({_RUN.pattern})",
+        re.IGNORECASE,
+    )
     for part in reversed(list(_parts(sentence))):
         text, offset = part
         main = _CONDITION.sub(lambda m: " " * len(m[0]), text)
@@ -180,7 +217,12 @@ def _finished(run: str, after: str, rest: str, values: list[str]) -> str | None:
     if len(parts) > 1:
         return joint.join(parts)
     words = _BARE_WORD.findall(unit)
-    if unit and not re.search(_A, unit) and len(words) <= 3 and re.fullmatch(r"[A-Za-z\u00b0/ ^23\u00b2\u00b3%-]+", unit):
+    if (
+        unit
+        and not re.search(_A, unit)
+        and len(words) <= 3
+        and re.fullmatch(r"[A-Za-z\u00b0/ ^23\u00b2\u00b3%-]+", unit)
+    ):
         return f"{parts[0]} {unit}"
     return f"{parts[0]} {words[0]}" if words and words[0].lower() in UNITS else parts[0]
 
@@ -190,24 +232,21 @@ def understood_after(after: str) -> bool:
     if re.match(r"[\s*_$)]*\?", after) or bounded_after(after) or operated("", after):
         return False
     cut = _BREAK.search(after)
-    if denies(after[: cut.start()] if cut else after):
+    if denies_after(after[: cut.start()] if cut else after):
         return False
-    if _TAIL_OPERAND.match(after) and not re.match(r"\s*(?:and|or|plus)\b", after) and _adjacent(after):
+    if _SHARE.match(after):
         return False
     sentence_end = _END.search(after)
-    near = after[: sentence_end.end()] if sentence_end else after
+    near = _REASON.split(after[: sentence_end.end()] if sentence_end else after)[0]
     return not withdraws(near) and _MAYBE.search(near) is None
-
-
-def _adjacent(after: str) -> bool:
-    """"3 out of 4", "1 in 6", "2 to 5": the value is one part of another."""
-    return re.match(rf"\s*(?:out\s+of|in|to|of|by|per|for\s+every|from|x|and\s+a\s+half)\s+(?:the\s+)?{_A}", after) is not None
 
 
 def stands(before: str, after: str) -> bool:
     """Whether the words of its line leave a value as it is: none denies, bounds or works on it."""
-    clause = _clause(re.split(r"[.!?]\s", masked(before)[0])[-1])
     words = masked(after)[0]
+    if _RESULT.search(before):
+        return not (re.match(r"\s*\?", words) or bounded_after(words) or withdraws(_END.split(words)[0]))
+    clause = _clause(re.split(r"[.!?]\s", masked(before)[0])[-1])
     return not (denied_before(clause) or operated(clause, words)) and understood_after(words)
 
 
@@ -220,7 +259,30 @@ def worked_out(line: str) -> str | None:
     return read(folded, values) if len(values) > before else None
 
 
+def wordy(text: str) -> bool:
+    """Whether an answer is more than a value with a word or two beside it."""
+    if is_prose(text) or _PROSE.search(text):
+        return True
+    return any(re.search(r"[\s,;:.?!]", match[1].strip()) for match in _WORDED.finditer(text))
+
+
+def without_lead(text: str) -> str:
+    """The text without the words that lead in to an answer: "I believe C" is `C`."""
+    at = 0
+    while (lead := _LEAD.match(text, at)) and lead.end() > at:
+        at = lead.end()
+    return text[at:].strip()
+
+
 def agrees(answer: str, clause: str) -> bool:
     """Whether the rest of its sentence leaves standing an answer that a clause begins with."""
     at = clause.find(answer)
     return at < 0 or understood_after(masked(clause[at + len(answer) :])[0])
+
+
+def without_asides(line: str) -> str:
+    """The line without what only explains its result: "= 624 pages (12 in each of 52 weeks), as a year has 52"."""
+    if "(" not in line and " as " not in line and "ecause" not in line and "ince" not in line:
+        return line
+    kept = _ASIDE.sub(lambda m: m[0] if "=" in m[0] or denies(m[0]) or withdraws(m[0]) else "", line)
+    return kept if any(c.isdigit() for c in kept) else line

@@ -1,7 +1,7 @@
 """Operations that words name: "half of 7", "7 squared", "negative 7", "the sum of 2 and 5".
 
-Values stand in the text as single private characters, so that a rule sees `half of A`; each rule that applies puts a new
-value in their place.
+Values stand in the text as single private characters, so that a rule sees `half of A`; each rule that applies puts
+a new value in their place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def _rule(pattern: str, write: Callable[[re.Match[str], list[str]], str]) -> tup
 
 # Tried in order, each as often as it applies.
 _RULES = [
-    _rule(rf"(?<![\w-])(?:plus\s+or\s+minus|plus\s*[-/]\s*minus|plus/minus)\s+{A}", lambda m, v: rf"\pm {_group(v[0])}"),
+    _rule(
+        rf"(?<![\w-])(?:plus\s+or\s+minus|plus\s*[-/]\s*minus|plus/minus)\s+{A}", lambda m, v: rf"\pm {_group(v[0])}"
+    ),
     _rule(rf"{A}\s+factorial\b", lambda m, v: f"{_group(v[0])}!"),
     _rule(rf"{A}\s+(squared|cubed)\b", lambda m, v: f"{_group(v[0])}^{_POWERS[m[2].lower()]}"),
     _rule(
@@ -46,7 +48,8 @@ _RULES = [
     _rule(rf"(?<![\w-])(?:the\s+)?(square|cube)\s+of\s+{A}", lambda m, v: f"{_group(v[0])}^{_POWERS[m[1].lower()]}"),
     _rule(rf"(?<![\w-])(?:the\s+)?factorial\s+of\s+{A}", lambda m, v: f"{_group(v[0])}!"),
     _rule(
-        rf"(?<![\w-])(?:the\s+)?(?:negative|opposite|additive\s+inverse)\s+of\s+{A}|(?<![\w-])(?:negative|minus)\s+{A}",
+        rf"(?<![\w-])(?:the\s+)?(?:negative|opposite|additive\s+inverse)\s+of\s+{A}|(?<![\w-])(?:negative"
+        rf"|minus)\s+{A}",
         lambda m, v: f"-{_group(v[0])}",
     ),
     _rule(rf"(?<![\w-])(?:the\s+)?reciprocal\s+of\s+{A}", lambda m, v: rf"\frac{{1}}{{{v[0]}}}"),
@@ -76,16 +79,25 @@ _RULES = [
 ]
 # Words of an operation that no rule took: the value beside them is not the answer.
 _BEFORE = re.compile(
-    r"(?<![A-Za-z])(?:of|plus|minus|times|negative|half|twice|double|thrice|triple|by|root|square|cube|log|choose|over|per|power|divided|multiplied"
-    r"|mitad\s+de|doble\s+de|tercio\s+de|ra[i\u00ed]z(?:\s+cuadrada)?\s+de|negativo|menos|moiti[e\u00e9]\s+de|double\s+de|racine(?:\s+carr[e\u00e9]e)?\s+de|moins"
-    r"|h[a\u00e4]lfte\s+von|doppelte\s+von|wurzel\s+(?:aus|von)|zweimal|halb|halbe|minus|\u043f\u043e\u043b\u043e\u0432\u0438\u043d\w*(?:\s+\u043e\u0442)?|\u043a\u043e\u0440\u0435\u043d\u044c\s+(?:\u0438\u0437)?|\u043c\u0438\u043d\u0443\u0441"
-    r"|\u0443\u0434\u0432\u043e\u0435\u043d\w*)\s*$|(?:\u8d1f|\u8ca0|\u4e00\u534a|\u6839\u53f7|\u6839\u865f|\u5e73\u65b9\u6839)$",
+    r"(?<![A-Za-z])(?:of|(?:divid|multipl)\w+\s+by|plus|minus|times|negative|half|twice|double|thrice|triple"
+    r"|root|square|cube|log|choose|over|per|power|divided|multiplied"
+    r"|mitad\s+de|doble\s+de|tercio\s+de|ra[i\u00ed]z(?:\s+cuadrada)?\s+de|negativo|menos"
+    r"|moiti[e\u00e9]\s+de|double\s+de|racine(?:\s+carr[e\u00e9]e)?\s+de|moins"
+    r"|h[a\u00e4]lfte\s+von|doppelte\s+von|wurzel\s+(?:aus|von)|zweimal|halb|halbe|minus"
+    r"|\u043f\u043e\u043b\u043e\u0432\u0438\u043d\w*(?:\s+\u043e\u0442)?"
+    r"|\u043a\u043e\u0440\u0435\u043d\u044c\s+(?:\u0438\u0437)?|\u043c\u0438\u043d\u0443\u0441"
+    r"|\u0443\u0434\u0432\u043e\u0435\u043d\w*)\s*$|(?:\u8d1f|\u8ca0|\u4e00\u534a|\u6839\u53f7|\u6839\u865f"
+    r"|\u5e73\u65b9\u6839)$",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"\s*(?:(?:plus|minus|times|choose|squared|cubed|factorial|modulo|mod|divided|multiplied|raised|to\s+the|halves|thirds|quarters|fourths|fifths|sixths"
-    r"|sevenths|eighths|ninths|tenths|hundredths|thousandths|digits?|digit\s+number|fold|dozens?|pairs?\s+of|short|away|too\s+(?:many|few|much|little|high|low|big|small))\b"
-    r"|[-\u2010]\s?(?:digit|fold|th\b)|\^|\*\*\s?[\d\ue000-\uf8ff]|[*/\u00d7\u00f7=<>\u2264\u2265\u2260]\s*[\w\ue000-\uf8ff]"
+    r"\s*(?:(?:plus|minus|times\s+(?:the|as|that|more|his|her|its|their|what|bigger|larger|greater|\d"
+    r"|[\ue000-\uf8ff])|choose|squared|cubed|factorial|modulo|mod|divided|multiplied|raised|to\s+the|halves"
+    r"|thirds|quarters|fourths|fifths|sixths"
+    r"|sevenths|eighths|ninths|tenths|hundredths|thousandths|digits?|digit\s+number|fold|dozens?|short\s+of"
+    r"|away\s+from|too\s+(?:many|few|much|little|high|low|big|small))\b"
+    r"|[-\u2010]\s?(?:digit|fold|th\b)|\^|\*\*\s?[\d\ue000-\uf8ff]"
+    r"|[*/\u00d7\u00f7=<>\u2264\u2265\u2260]\s*[\d\ue000-\uf8ff]"
     r"|\u7684\u4e00\u534a|\u7684\u5e73\u65b9|\u7684\u500d|\u500d|\u4f4d\u6570|\u4f4d\u6578|\u7684)",
     re.IGNORECASE,
 )
@@ -108,13 +120,16 @@ def operated(before: str, after: str) -> bool:
 
 
 _OF_TOTAL = re.compile(
-    r"\b(?:total|sum\s+total|value|cost|price|profit|average|mean|distance|length|height|width|weight|age|speed|rate|amount|answer|result|area|volume|perimeter"
-    r"|probability|output|balance|salary|change|loss|gain|discount|tip|score|median|mode|range|time|number|count|solution|grand\s+total|savings?|revenue|earnings"
-    r"|income|fee|bill|increase|decrease|temperature|mass|charge|payment|budget|figure|percentage|population|wage|worth|supply|pace|reward|combined|combination|ratio)\s+of\s*$",
+    r"\b(?:total|sum\s+total|value|cost|price|profit|average|mean|distance|length|height|width|weight|age"
+    r"|speed|rate|amount|answer|result|area|volume|perimeter"
+    r"|probability|output|balance|salary|change|loss|gain|discount|tip|score|median|mode|range|time|number"
+    r"|count|solution|grand\s+total|savings?|revenue|earnings"
+    r"|income|fee|bill|increase|decrease|temperature|mass|charge|payment|budget|figure|percentage|population"
+    r"|wage|worth|supply|pace|reward|combined|combination|ratio)\s+of\s*$",
     re.IGNORECASE,
 )
 
 
 def _harmless(before: str) -> bool:
-    """"A total of 72" is 72: the noun names what the value is."""
+    """ "A total of 72" is 72: the noun names what the value is."""
     return _OF_TOTAL.search(before) is not None
