@@ -18,11 +18,11 @@ METHODS = ("sft", "rft", "dpo", "step_dpo")
 REVISIONS = {
     "problems": 1,
     "synthesis": 1,
-    "datasets": 2,
+    "datasets": 3,
     "training": 2,
     "sampling": 2,
     "verification": 2,
-    "credit": 2,
+    "credit": 3,
     "evaluation": 2,
     "report": 4,
 }

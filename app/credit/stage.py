@@ -6,10 +6,12 @@ import asyncio
 
 from app.credit.problem import Credit, Judged, credit_problem
 from app.credit.rollouts import Sampler
+from app.credit.settings import CreditSettings
 from app.policy import Policy
 from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
+from app.sampling.settings import SamplingSettings
 from app.sampling.stage import EngineWorker, policy_of, pool
 from app.shardmap import run_shards
 from app.stage import StageContext
@@ -31,7 +33,7 @@ class CreditWorker(EngineWorker):
         self.settings, self.traces, self.verdicts, self.output = recipe.credit, traces, verdicts, output
         self.problems = Problems(problems, "train")
         self.texts = TokenText(self.renderer.decode)
-        self.alike = recipe.sampling.temperature == self.settings.temperature and recipe.sampling.top_p == 1
+        self.alike = samples_are_rollouts(recipe.sampling, self.settings)
         self.sampler = Sampler(
             engine=self.engine,
             policy=policy.fingerprint,
@@ -62,6 +64,15 @@ class CreditWorker(EngineWorker):
         for trace in Trace.from_table(self.traces.read_shard(index)):
             out.setdefault(trace.problem_id, []).append((trace, verdicts[trace.id]))
         return dict(sorted(out.items()))
+
+
+def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> bool:
+    """Whether plain samples may serve as rollouts of step 0: as many were drawn, the same way, whatever came out.
+
+    Under quotas they may not. A search that stops at its first right trace calls that one of n, and the mean of 1/n is
+    too high: .26 where a trace is right with chance .1.
+    """
+    return sampling.until is None and sampling.temperature == credit.temperature and sampling.top_p == 1
 
 
 def judge_texts(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:

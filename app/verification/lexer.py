@@ -301,6 +301,8 @@ class _Lexer:
             self.push("fn", FUNCTIONS[name], gap)
         elif name in GREEK:
             self.push("sym", name, gap)
+        elif name in ("ei", "ej", "ek"):  # unit vectors, by normalise.py
+            self.push("sym", f"\\{name[1]}", gap)
         elif name in ("pi", "infty"):
             self.push("const", "pi" if name == "pi" else "inf", gap)
         elif name in ("$", "euro", "pounds"):

@@ -31,6 +31,7 @@ from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
 from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
+from app.verification.vectors import in_units, is_array, is_line, reduced, same_line
 
 _LISTS = frozenset({"", "or", "{}"})
 _MAX_LOOSE = 24  # members compared pair by pair, after those with exact values are matched
@@ -56,6 +57,8 @@ class Matcher:
             return self.same_equations(reference, answer)
         if self.same_bodies(left.value, right.value):
             return True
+        if is_line(left.value) and not any(n is not None and n.kind == "call" for n in (left.label, right.label)):
+            return same_line(left.value, right.value)
         # a rounded form beside the exact one: "2/3 \approx 0.67"
         return any(self.same_bodies(left.value, r) for r in right.rounded) or (
             bool(left.rounded) and any(self.same_bodies(r, right.value) for r in left.rounded)
@@ -162,7 +165,9 @@ class Matcher:
     # lists ------------------------------------------------------------------------------------------------------------
     def same_bodies(self, reference: Node, answer: Node) -> bool:
         """Compare two values, tuples, lists, matrices, ratios."""
-        reference, answer = expand_signs(reference), expand_signs(answer)
+        reference, answer = reduced(expand_signs(reference)), reduced(expand_signs(answer))
+        if is_array(reference) != is_array(answer):
+            reference, answer = _spread(reference, answer), _spread(answer, reference)
         if is_infinite(reference) or is_infinite(answer):
             return reference == answer
         if reference.kind == "matrix" or answer.kind == "matrix":
@@ -363,3 +368,10 @@ class Matcher:
         value = exact(reference)
         rational = None if value is None else as_rational(value)
         return rational is not None and abs(rational) >= 1
+
+
+def _spread(node: Node, other: Node) -> Node:
+    """`2i - j` as the vector `(2, -1)` where the other side is one."""
+    if not is_array(other):
+        return node
+    return in_units(node, len(other.args)) or node

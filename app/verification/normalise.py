@@ -154,6 +154,14 @@ _BASE = re.compile(
     re.IGNORECASE,
 )
 _PREFIXED = re.compile(r"\b0([xXbBoO])([0-9A-Fa-f]+)\b")
+_UNIT_VECTOR = re.compile(
+    r"\\(?:hat|mathbf|boldsymbol|bm|vec|widehat|textbf)\s*"
+    r"(?:\{\s*(?:\\(?:hat|mathbf|boldsymbol|bm|vec|widehat)\s*(\{)?\s*)?(?:\\([ij])math|([ijk]))\s*(?(1)\})\s*\}"
+    r"|(?:\\([ij])math|([ijk]))(?![A-Za-z]))"
+)
+_TRANSPOSED = re.compile(
+    r"\^\s*(?:\{\s*)?(?:\\(?:top|intercal)(?![A-Za-z])|\\(?:mathsf|mathrm|text|mathit)\s*\{?\s*T\s*\}?)\s*(\})?"
+)
 _CHOOSE = re.compile(r"\{\}\s*[_^]\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?")
 _RADIX = {"x": 16, "b": 2, "o": 8}
 _APOSTROPHE = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
@@ -193,7 +201,9 @@ def _vulgar(match: re.Match[str]) -> str:
 def _written_out(text: str) -> str:
     """Notations with a plainer spelling: siunitx, `+/-`, `5 x 10^3`, `(52)_8`, `0x2A`, `1011 (base 2)`, words."""
     if "\\" in text:
-        text = expanded(text)
+        text = _UNIT_VECTOR.sub(lambda m: f"\\e{m[2] or m[3] or m[4] or m[5]} ", expanded(text))
+        if "T" in text or "\\top" in text or "\\intercal" in text:
+            text = _TRANSPOSED.sub(_transpose, text)
     if "+" in text:
         text = _MINUS_PLUS.sub(r"\\mp ", _PLUS_MINUS.sub(r"\\pm ", text))
     if "10" in text:
@@ -207,6 +217,12 @@ def _written_out(text: str) -> str:
     if "0" in text:
         text = _PREFIXED.sub(lambda match: f"{match[2]}_{{{_RADIX[match[1].lower()]}}}", text)
     return figures(text)
+
+
+def _transpose(match: re.Match[str]) -> str:
+    """`^T` for what is written `^\\top`, `^{\\mathsf{T}}`; braces that stay open are left to be refused."""
+    opened, closed = match[0].count("{"), match[0].count("}")
+    return "^T" if opened == closed else match[0]
 
 
 def normalise(text: str) -> str:

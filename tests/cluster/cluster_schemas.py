@@ -106,6 +106,8 @@ INSTANCES = {
     "p5.48xlarge": (192, 8),
     "c7i.4xlarge": (16, 0),
 }
+# Pods that EKS lets run on one at most, and GiB of memory.
+PODS_AND_GIB = {"g6e.xlarge": (58, 32), "p5.48xlarge": (100, 2048), "c7i.4xlarge": (234, 32)}
 
 # -- Kubernetes -------------------------------------------------------------------------------------------------------
 
