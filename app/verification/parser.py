@@ -253,19 +253,19 @@ def _check(node: Node) -> Node:
 
 
 @lru_cache(maxsize=8192)
-def read(text: str, split_commas: bool = False) -> Node | str:
+def read(text: str, split_commas: bool = False, letters: bool = False) -> Node | str:
     """The tree of an answer, or why it has none: `unreadable` or `too-large`."""
     if len(text) > MAX_ANSWER:
         return "too-large"
     try:
-        return parse(text, split_commas=split_commas)
+        return parse(text, split_commas=split_commas, letters=letters)
     except TooLarge:
         return "too-large"
     except Unreadable:
         return "unreadable"
 
 
-def parse(text: str, *, split_commas: bool = False) -> Node:
+def parse(text: str, *, split_commas: bool = False, letters: bool = False) -> Node:
     """The tree of an answer. Raises Unreadable, or TooLarge, which is one."""
     text = normalise(text)
     if not text:
@@ -275,7 +275,7 @@ def parse(text: str, *, split_commas: bool = False) -> Node:
     match = _BASED.fullmatch(text.replace(" ", ""))
     if match:
         return based(match[1], _BASE_WORDS[match[2]] if match[2] in _BASE_WORDS else _base(match[2]))
-    return _check(AnswerParser(tokenise(text, split_commas=split_commas)).answer())
+    return _check(AnswerParser(tokenise(text, split_commas=split_commas, letters=letters)).answer())
 
 
 def changes_a_number(words: str) -> bool:

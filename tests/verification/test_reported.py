@@ -11,17 +11,12 @@ from tests.verification.reported import PAIRS, TRACES
 OPEN: frozenset[str] = frozenset(
     [
         "1-025",
-        "1-234",
         "2-017",
         "2-018",
         "2-115",
         "2-123",
         "2-125",
-        "2-131",
-        "2-132",
         "2-153",
-        "2-222",
-        "2-251",
         "3-102",
         "3-111",
         "3-112",
