@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from app.verification.canonical import as_rational, exact
+from app.verification.congruences import has_congruence, same_congruence
 from app.verification.limits import TooCostly
 from app.verification.members import (
     added_up,
@@ -48,6 +49,8 @@ class Matcher:
     def same(self, reference: Node, answer: Node) -> bool:
         """Whether they are the same. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
         reference, answer = self.settled(reference), self.settled(answer)
+        if has_congruence(reference) or has_congruence(answer):
+            return same_congruence(reference, answer, self.tally)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
         left = named(reference, self.question, self.tally, sums=reference.kind != "rel")
