@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import posixpath
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.datasets.settings import DatasetsSettings
 from app.errors import UserError
 from app.evaluation.curve import BASELINE, Greedy, curve
 from app.graph import METHODS, build, check
+from app.hub import pinned
 from app.plan import keys_of
 from app.recipe import Recipe, load
 from app.report.results import answers_of
@@ -128,8 +129,9 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
         own = load(find_recipe(args.recipe), args.set)
-        todo = cells(own, args)
         root = posixpath.join(args.runs, own.name)
+        todo = [replace(cell, recipe=pinned(cell.recipe, root)) for cell in cells(own, args)]
+        own = pinned(own, root)
         run_all(todo, root)
         found = curve(gather(todo, root))
         show_own(own, root)

@@ -16,6 +16,7 @@ from collections import Counter
 from app.cost import cost, held, money
 from app.errors import UserError
 from app.graph import build
+from app.hub import pinned
 from app.pipeline import select
 from app.plan import Step, plan
 from app.policy import base_policy, trained_policy
@@ -46,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to estimate")
         if args.problems < 1:
             raise UserError(f"--problems {args.problems}: give at least 1")
-        steps = plan(build(recipe), posixpath.join(args.runs, recipe.name))
+        root = posixpath.join(args.runs, recipe.name)
+        recipe = pinned(recipe, root, save=False)
+        steps = plan(build(recipe), root)
         select(steps, "sampling")  # an error where an input has not run
         step = next(step for step in steps if step.stage.name == "sampling")
         problems = Problems(_output(steps, step.stage.options["problems"]), "train")

@@ -14,7 +14,7 @@ from app.verification.numbers import Number, agrees, plain
 from app.verification.parser import read
 from app.verification.relations import FalseChain
 from app.verification.sandbox import SandboxError, SandboxTimeout
-from app.verification.tree import Node, walk
+from app.verification.tree import Node, symbols, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
@@ -151,6 +151,10 @@ def _wordy(node: Node) -> bool:
 def _readings(reference: str, answer: str, wanted: Node, found: Node, question: str | None) -> Comparison:
     """Compare the trees; where the first reading fails, the other readings of commas."""
     result = _match(wanted, found, question)
+    if not result.same and _as_letters(wanted, found):
+        left, right = read(reference, False, True), read(answer, False, True)
+        if isinstance(left, Node) and isinstance(right, Node) and (left, right) != (wanted, found):
+            result = _match(left, right, question)
     if result.same or "," not in reference + answer:
         return result
     for left, right in (
@@ -169,6 +173,15 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             if other.same:
                 return other
     return result
+
+
+def _as_letters(wanted: Node, found: Node) -> bool:
+    """Whether a letter such as `m`, or the letters of `mg`, are symbols on one side and a unit on the other."""
+    for one, other in ((wanted, found), (found, wanted)):
+        short = [n.value for n in walk(one) if n.kind == "unit" and len(n.value) <= 2]
+        if short and not symbols(other).isdisjoint({*"".join(short), "L"}):
+            return True
+    return False
 
 
 def _match(wanted: Node, found: Node, question: str | None) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from app.verification.canonical import as_rational, exact
+from app.verification.congruences import has_congruence, same_congruence
 from app.verification.limits import TooCostly
 from app.verification.members import (
     added_up,
@@ -26,6 +27,7 @@ from app.verification.members import (
     unknowns,
     unlabelled,
 )
+from app.verification.progressions import same_dotted
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
 from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
@@ -47,6 +49,8 @@ class Matcher:
     def same(self, reference: Node, answer: Node) -> bool:
         """Whether they are the same. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
         reference, answer = self.settled(reference), self.settled(answer)
+        if has_congruence(reference) or has_congruence(answer):
+            return same_congruence(reference, answer, self.tally)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
         left = named(reference, self.question, self.tally, sums=reference.kind != "rel")
@@ -196,6 +200,8 @@ class Matcher:
         ordered = self.ordered(reference, answer)
         if ordered is None:
             return False
+        if dots(reference) or dots(answer):
+            return same_dotted(reference.args, answer.args, self.same)
         ordered |= bool(unknowns(reference)) != bool(unknowns(answer)) and "{}" not in (reference.value, answer.value)
         left, right = self.members(reference, answer), self.members(answer, reference)
         if left is None or right is None:
@@ -226,7 +232,7 @@ class Matcher:
             return True if right == "" and not (left == "[]" and len(reference.args) == 2) else None
         if left in _LISTS:
             if right in _LISTS:
-                return dots(reference) or dots(answer)
+                return False
             return (False if left == "" else None) if right in tuples else None
         return True if left == right else None
 
