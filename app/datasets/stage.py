@@ -50,7 +50,8 @@ def run(context: StageContext) -> None:
 
 
 EMPTY = {
-    "sft": "No training problem has a solution; give a source with solutions, or a synthesis part",
+    "sft": "No training problem has a solution; give a source with solutions, or a synthesis part, or train RFT on the "
+    "policy's own traces alone (datasets.rft.teacher: false)",
     "rft": "No sampled trace is correct; raise sampling.samples or start from a better policy",
     "dpo": "No problem has a correct and a wrong trace; raise sampling.samples or change its temperature",
     "step_dpo": "No first pit has enough value before it and a correct continuation; raise sampling.samples, "

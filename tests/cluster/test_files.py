@@ -243,7 +243,7 @@ def test_ray_starts_with_the_token(side: str) -> None:
     before, _, _ = start.partition("ray start")
     assert "export RAY_AUTH_MODE=token" in before
     assert "chmod 600 ~/.ray/auth_token" in before
-    assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
 
 
@@ -368,6 +368,25 @@ def test_dockerfiles_take_a_pinned_base_and_run_without_root(name: str) -> None:
     assert "USER ray" in lines and "--uid 1000" in text
     for source in re.findall(r"^COPY --chown=ray (\S+) ", text, re.MULTILINE):
         assert (ROOT / source).exists(), source
+
+
+def test_keys_reach_every_container_as_variables() -> None:
+    """Docker reads the file on the host, where Ray puts what it is to mount."""
+    from ray.autoscaler.sdk import get_docker_host_mount_location
+
+    config = filled("cluster.yaml")
+    (option,) = [option for option in config["docker"]["run_options"] if "--env-file" in option]
+    (mount,) = [target for target, source in config["file_mounts"].items() if source == "~/.eightfold.env"]
+    assert option == f"--env-file {get_docker_host_mount_location(config['cluster_name'])}{mount}"
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            (container,) = group["template"]["spec"]["containers"]
+            assert container["envFrom"] == [{"secretRef": {"name": "eightfold-env", "optional": True}}]
+
+
+def test_recipes_for_a_cluster_ask_no_server_that_is_not_there() -> None:
+    for path in (ROOT / "jobs/recipes").glob("*.yaml"):
+        assert not re.search(r"base_url.*(localhost|127\.0\.0\.1)", path.read_text()), path.name
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
