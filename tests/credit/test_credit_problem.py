@@ -87,7 +87,7 @@ def test_rollouts_go_on_from_the_very_tokens() -> None:
 def test_the_judge_sees_prefix_and_rollout() -> None:
     seen: list[str] = []
 
-    def spy(problem, texts):
+    def spy(problem, texts, _ends):
         seen.extend(texts)
         return [Verdict("", "incorrect", None, "", "", 0.0) for _ in texts]
 
