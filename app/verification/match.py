@@ -29,7 +29,7 @@ from app.verification.members import (
 )
 from app.verification.progressions import same_dotted
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
-from app.verification.relations import named, same_equation
+from app.verification.relations import Named, named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
 from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
@@ -57,6 +57,8 @@ class Matcher:
         right = named(answer, self.question, self.tally, sums=reference.kind != "rel")
         if left is None or right is None:
             return self.same_equations(reference, answer)
+        if left.label is not None and right.label is not None:
+            right = _renamed(left, right)
         if left.label is not None and right.label is not None and not self.same_label(left.label, right.label):
             return self.same_equations(reference, answer)
         if self.same_bodies(left.value, right.value):
@@ -98,6 +100,8 @@ class Matcher:
             return reference.value.casefold() == answer.value.casefold()
         if reference.kind == "seq" and answer.kind == "seq":
             return reference.args == answer.args
+        if reference.kind == "call" and answer.kind == "call" and reference.value[0] == answer.value[0]:
+            return bool(reference.value == answer.value)
         kinds = {reference.kind, answer.kind}
         if kinds & {"add", "mul", "func"} and kinds <= {"add", "mul", "func", "sym"}:
             words = any(n.kind == "noun" for n in (*walk(reference), *walk(answer)))
@@ -374,6 +378,19 @@ class Matcher:
         value = exact(reference)
         rational = None if value is None else as_rational(value)
         return rational is not None and abs(rational) >= 1
+
+
+def _renamed(left: Named, right: Named) -> Named:
+    """`f(z) = z` as `f(x) = x`, where the reference calls the same function's argument x."""
+    if left.label is None or right.label is None or (left.label.kind, right.label.kind) != ("call", "call"):
+        return right
+    (name, argument), (other_name, other) = left.label.value, right.label.value
+    letters = len(argument) == len(other) == 1 and argument.isalpha() and other.isalpha()
+    if name != other_name or argument == other or not letters or argument in symbols(right.value):
+        return right
+    value = replace(right.value, sym(other), sym(argument))
+    rounded = tuple(replace(r, sym(other), sym(argument)) for r in right.rounded)
+    return Named(value, left.label, rounded)
 
 
 def _spread(node: Node, other: Node) -> Node:

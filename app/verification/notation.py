@@ -9,6 +9,13 @@ from app.verification.numerals import figures
 
 _SCIENTIFIC = re.compile(r"(?<=\d)\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
 _PLUS_MINUS = re.compile(r"\+\s*/\s*-|(?:(?<=[=(,\[{\s])|^)\+-(?=\s|[\d.\\a-z])|\+-(?=\s|\\?sqrt)")
+_D = r"(?:\\(?:mathrm|text|operatorname)\s*\{\s*d\s*\}|d)"
+_DERIVATIVE = re.compile(
+    rf"\\[dt]?frac\s*\{{\s*{_D}\s*(?:\^\s*\{{?\s*([23])\s*\}}?\s*)?([A-Za-z])\s*\}}\s*"
+    rf"\{{\s*{_D}\s*([A-Za-z])\s*(?:\^\s*\{{?\s*([23])\s*\}}?\s*)?\}}"
+)
+_PLAIN_DERIVATIVE = re.compile(r"(?<![A-Za-z])d(?:\^([23]))?\s?([A-Za-z])\s?/\s?d([A-Za-z])(?:\^([23]))?(?![A-Za-z])")
+_OF_X, _OF_T = frozenset("yfghuwzFGH"), frozenset("xsvrqPNQAVSTC")  # what each letter is usually a function of
 _DOTS = re.compile(r"(?<=[,\s({])\.\.\.(?=[,\s)}]|$)")
 _MINUS_PLUS = re.compile(r"-\s*/\s*\+")
 _BRACED_NAME = re.compile(r"(?<![A-Za-z}\]_^\\])\{([A-Za-z]|\\[a-z]+)\}(?=\s*_)")
@@ -56,6 +63,10 @@ def written_out(text: str) -> str:
         text = _UNIT_VECTOR.sub(lambda m: f"\\e{m[2] or m[3] or m[4] or m[5]} ", expanded(text))
         if "T" in text or "\\top" in text or "\\intercal" in text:
             text = _TRANSPOSED.sub(_transpose, text)
+        if "frac" in text and "d" in text:
+            text = _DERIVATIVE.sub(_primed, text)
+    if "d" in text and "/d" in text:
+        text = _PLAIN_DERIVATIVE.sub(_primed, text)
     if "+" in text:
         text = _MINUS_PLUS.sub(r"\\mp ", _PLUS_MINUS.sub(r"\\pm ", text))
     if "..." in text:
@@ -71,6 +82,13 @@ def written_out(text: str) -> str:
     if "0" in text:
         text = _PREFIXED.sub(lambda match: f"{match[2]}_{{{_RADIX[match[1].lower()]}}}", text)
     return figures(text)
+
+
+def _primed(match: re.Match[str]) -> str:
+    """`y'` for `\\frac{dy}{dx}`, where no other variable could be meant by the prime."""
+    order, name, variable, below = match.groups()
+    usual = (variable == "x" and name in _OF_X) or (variable == "t" and name in _OF_T)
+    return f" {name}{chr(39) * int(order or 1)} " if usual and order == below else match[0]
 
 
 def set_in_words(text: str) -> str:

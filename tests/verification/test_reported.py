@@ -10,14 +10,7 @@ from tests.verification.reported import PAIRS, TRACES
 # Rows that we do not decide as labelled.
 OPEN: frozenset[str] = frozenset(
     [
-        "2-115",
-        "2-123",
-        "2-125",
         "2-153",
-        "3-111",
-        "3-112",
-        "3-116",
-        "3-118",
     ]
 )
 
