@@ -167,6 +167,12 @@ def _mark(body: str) -> Extraction | Missing | None:
     return best
 
 
+def boxed(text: str) -> str | None:
+    """The answer in the last box of a text, or in the last boxes that belong together; None where none is whole."""
+    found = _last_box(text)
+    return found.answer if isinstance(found, Extraction) else None
+
+
 def _last_box(body: str) -> Extraction | Missing | None:
     """The last box; boxes joined by "and", "or" or a comma are one answer with several members."""
     starts = list(_BOX.finditer(body))[-8:] if "box" in body else []
