@@ -16,7 +16,7 @@ from app.verification.relations import FalseChain
 from app.verification.sandbox import SandboxError, SandboxTimeout
 from app.verification.sentence import sound
 from app.verification.statements import core, date, same_date
-from app.verification.tree import Node, symbols, walk
+from app.verification.tree import I, Node, replace, sym, symbols, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
@@ -174,6 +174,7 @@ def _wordy(node: Node) -> bool:
 
 def _readings(reference: str, answer: str, wanted: Node, found: Node, question: str | None) -> Comparison:
     """Compare the trees; where the first reading fails, the other readings of commas."""
+    wanted, found = _imaginary(wanted, found), _imaginary(found, wanted)
     result = _match(wanted, found, question)
     if not result.same and _as_letters(wanted, found):
         left, right = read(reference, False, True), read(answer, False, True)
@@ -197,6 +198,16 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             if other.same:
                 return other
     return result
+
+
+def _imaginary(node: Node, other: Node) -> Node:
+    """`2 + 3I` and `2 + 3j` as complex numbers, where the other side is one and has no such symbol of its own."""
+    if node.kind not in ("add", "mul", "neg", "sym", "rel", "seq"):
+        return node
+    names = symbols(node) & {"I", "j"}
+    if len(names) != 1 or names & symbols(other) or I not in walk(other) or I in walk(node):
+        return node
+    return replace(node, sym(names.pop()), I)
 
 
 def _as_letters(wanted: Node, found: Node) -> bool:
