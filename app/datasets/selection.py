@@ -7,15 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from app.datasets.diversity import most_diverse, signature
 from app.datasets.settings import RftSettings
 from app.errors import UserError
+from app.problems.overlap import statement_digest
 from app.records import Example, Problem, StepValue, Trace, Verdict, digest
 from app.verification.arithmetic import wrong
 
 Judged = tuple[Trace, Verdict]
-
-
-def statement_digest(statement: str) -> str:
-    """Digest of a statement, blind to case and white space."""
-    return digest(statement.lower().split())
 
 
 def refuse_evaluation(problems: Iterable[Problem], evaluation: set[str]) -> None:

@@ -17,11 +17,11 @@ from app.datasets.selection import (
     own_example,
     refuse_evaluation,
     right_traces,
-    statement_digest,
     teacher_example,
 )
 from app.errors import UserError
 from app.policy import base_policy
+from app.problems.overlap import statement_digest
 from app.records import Example, PreferencePair, Problem, StepValue, Trace, Verdict, totals
 from app.rendering import Renderer
 from app.stage import StageContext
