@@ -288,7 +288,8 @@ def _phrase(body: str) -> Extraction | Missing | None:
         return Missing("withdrawn")
     if inside is not None:
         return Extraction(inside, "revised", start, end)
-    return Extraction(content, "phrase", start, end, clause=text.strip()[:600])
+    exclaimed = f"{content}!" if re.fullmatch(r"\d{1,3}", content) and body[end : end + 1] == "!" else None
+    return Extraction(content, "phrase", start, end, clause=text.strip()[:600], also=exclaimed)
 
 
 def _revised(body: str, found: Extraction) -> Extraction | Missing:
