@@ -16,7 +16,7 @@ METHODS = ("sft", "rft", "dpo", "step_dpo")
 
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
-    "problems": 1,
+    "problems": 2,
     "synthesis": 1,
     "datasets": 3,
     "training": 2,
@@ -37,6 +37,7 @@ def build(recipe: Recipe) -> list[Stage]:
 def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other."""
     training, sampling, rft = recipe.training, recipe.sampling, recipe.datasets.rft
+    held_out = recipe.problems.may_validate
     right = recipe.credit.correct_traces if recipe.credit else 0
     needs = [
         (recipe.credit and not sampling, "credit needs sampling: add a sampling part"),
@@ -48,6 +49,8 @@ def check(recipe: Recipe) -> None:
         (rft.drop_lucky_wrong and not right, "datasets.rft.drop_lucky_wrong: set credit.correct_traces above 0"),
         (rft.max_no_progress < 1 and not right, "datasets.rft.max_no_progress: set credit.correct_traces above 0"),
     ]
+    unheld = recipe.evaluation.split == "validation" and not held_out
+    needs.append((unheld, "evaluation.split is validation: no validation problems; raise problems.validation"))
     for method in METHODS:
         settings = getattr(training, method)
         if settings is None:
@@ -59,8 +62,8 @@ def check(recipe: Recipe) -> None:
         alone = bool(lora and not lora.merge)
         told = f"training.{method} starts from it, and training starts from whole weights; merge it"
         needs.append((alone, f"training.{settings.init}.lora.merge is false: {told}"))
-        unasked = bool(settings.evaluate_every) and recipe.problems.validation == 0
-        needs.append((unasked, f"training.{method}.evaluate_every: raise problems.validation, which is 0"))
+        unasked = bool(settings.evaluate_every) and not held_out
+        needs.append((unasked, f"training.{method}.evaluate_every: no validation problems; raise problems.validation"))
     if training.sft and training.rft and training.sft.init == "rft":
         needs.append((True, "training.sft.init cannot be rft: RFT samples from the SFT policy"))
     for wrong, message in needs:
@@ -89,7 +92,7 @@ class _Builder:
         if self.recipe.synthesis:
             out.append(self.synthesis())
         trained = [m for m in METHODS if getattr(self.recipe.training, m)]
-        if "sft" in trained or "rft" in trained:
+        if "sft" in trained or ("rft" in trained and self.recipe.datasets.rft.teacher):
             out.append(self.dataset("sft"))
         if "sft" in trained:
             out.append(self.train("sft"))
@@ -137,7 +140,7 @@ class _Builder:
         settings = getattr(self.recipe.datasets, method).model_dump(mode="json")
         settings |= {"base": self.base, "rendering": self.rendering, "seed": self.recipe.seed}
         inputs = [self.source, "problems", "sampling", "verification"]
-        if method == "rft":
+        if method == "rft" and self.recipe.datasets.rft.teacher:
             inputs.append("datasets/sft")
         if method in ("step_dpo", "prm") or (method == "rft" and self.recipe.datasets.rft.needs_credit):
             inputs.append("credit")

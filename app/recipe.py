@@ -86,6 +86,7 @@ def load(path: str, overrides: list[str] | None = None) -> Recipe:
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in _faults(error))) from None
     _check_files(path, recipe)
+    _check_sets(path, recipe)
     return recipe
 
 
@@ -142,6 +143,13 @@ def _models_in(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
             found.append(kind)
         queue.extend(getattr(kind, "__args__", ()))
     return found
+
+
+def _check_sets(path: str, recipe: Recipe) -> None:
+    """What a recipe says of a data set is used: the set is built for a method that is trained."""
+    for method in ("rft", "dpo", "step_dpo"):
+        if method in recipe.datasets.model_fields_set and getattr(recipe.training, method) is None:
+            raise UserError(f"{path}: datasets.{method}: nothing trains on it; add training.{method}, or remove it")
 
 
 def _check_files(path: str, recipe: Recipe) -> None:

@@ -73,10 +73,14 @@ def test_sft_alone_has_the_stages_of_the_whole_recipe(tmp_path: Path) -> None:
     assert all(ours[name] == theirs[name] for name in shared)
 
 
+ALL: dict[str, Any] = dict(TINY["training"])  # type: ignore[call-overload]
+ALL |= {"rft": ALL["sft"], "dpo": ALL["step_dpo"]}
+
+
 @pytest.mark.parametrize("datasets", [{"prm": {}}, {"rft": {"drop_lucky_wrong": True}}, {"dpo": {"per_problem": 2}}])
 def test_what_only_other_methods_need_is_left_out_of_sft_alone(tmp_path: Path, datasets: dict[str, Any]) -> None:
     credit = {"rollouts": 2, "max_tokens": 64, "correct_traces": 1}
-    found = planned(tmp_path, "--baseline-sizes", "40", datasets=datasets, credit=credit)
+    found = planned(tmp_path, "--baseline-sizes", "40", datasets=datasets, credit=credit, training=ALL)
     names = [stage.name for stage in build(found[-1].recipe)]
     assert found[-1].size == 40 and "training/sft" in names and "datasets/prm" not in names
 
@@ -85,7 +89,7 @@ def test_parts_that_do_not_fit_end_the_job_before_its_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job, "run_all", lambda todo, root: pytest.fail("a run was started"))
-    path = recipe(tmp_path, datasets={"rft": {"drop_lucky_wrong": True}})
+    path = recipe(tmp_path, datasets={"rft": {"drop_lucky_wrong": True}}, training=ALL)
     assert job.main([path, "--sizes", "10", "--runs", str(tmp_path / "runs")]) == 2
     assert "set credit.correct_traces above 0" in capsys.readouterr().err
 

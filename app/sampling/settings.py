@@ -55,6 +55,8 @@ class SamplingSettings(Settings):
             return self
         if self.until.correct + self.until.incorrect == 0:
             raise ValueError("until: ask for at least one correct or incorrect trace")
+        if self.until.budget == "proportional" and self.until.correct == 0:
+            raise ValueError("until.budget: proportional scales until.correct, which is 0; raise it, or use uniform")
         if self.until.correct + self.until.incorrect > (most := self.until.most or self.samples):
             raise ValueError(f"until: {most} samples a problem cannot meet these quotas; raise samples or until.most")
         if self.until.most is not None and self.until.most < self.samples:

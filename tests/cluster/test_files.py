@@ -22,6 +22,8 @@ NAMES = {
     "GPU_IMAGE": f"images.example/eightfold-gpu@{DIGEST}",
     "AMI": "ami-0123456789abcdef0",
     "SUBNET": "subnet-0123456789abcdef0",
+    "SUBNET_B": "subnet-0123456789abcdef1",
+    "SUBNET_C": "subnet-0123456789abcdef2",
     "SECURITY_GROUP": "sg-0123456789abcdef0",
     "SHARED_DISK": "fs-0123456789abcdef0.efs.us-west-2.amazonaws.com",
     "REDIS": "redis.default.svc:6379",
@@ -215,6 +217,35 @@ def test_gpu_nodes_run_the_gpu_image_and_images_are_pinned() -> None:
         assert re.search(r"@sha256:[0-9a-f]{64}$", image)
 
 
+def test_spot_nodes_have_a_choice_of_zones_and_trainers_stand_together() -> None:
+    for name, node in node_types().items():
+        zones, group = node["node_config"]["SubnetIds"], node["node_config"].get("Placement")
+        assert len(set(zones)) == (3 if name in ("sampler", "verifier") else 1), name
+        assert group == ({"GroupName": "eightfold-trainers"} if name == "trainer" else None), name
+
+
+def test_weights_lie_on_the_machines_own_disk() -> None:
+    config = filled("cluster.yaml")
+    (cache,) = [o for o in config["docker"]["run_options"] if o.endswith(":/mnt/cache")]
+    folder = cache.removeprefix("-v ").removesuffix(":/mnt/cache")
+    assert any(f"-o 1000 -g 1000 {folder}" in command for command in config["initialization_commands"])
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            (container,) = group["template"]["spec"]["containers"]
+            assert {"HF_HOME", "EIGHTFOLD_CACHE"} == {v["name"] for v in container["env"]}
+            assert all(v["value"].startswith("/mnt/cache/") for v in container["env"])
+            assert {"name": "cache", "mountPath": "/mnt/cache"} in container["volumeMounts"]
+
+
+def test_workers_choose_their_own_number_of_threads() -> None:
+    """Ray's launcher exports OMP_NUM_THREADS=1 before every command; an actor inherits it from `ray start`."""
+    from ray.autoscaler._private.command_runner import _with_interactive
+
+    assert "OMP_NUM_THREADS=1" in " ".join(_with_interactive("true"))
+    (start,) = [c for c in filled("cluster.yaml")["worker_start_ray_commands"] if "ray start" in c]
+    assert "unset OMP_NUM_THREADS" in start.partition("ray start")[0]
+
+
 def test_only_named_ranges_reach_ssh() -> None:
     """Ray adds SSH from everywhere to each group it makes, so every node must name a group of the user's."""
     from ray.autoscaler._private.util import prepare_config
@@ -243,7 +274,7 @@ def test_ray_starts_with_the_token(side: str) -> None:
     before, _, _ = start.partition("ray start")
     assert "export RAY_AUTH_MODE=token" in before
     assert "chmod 600 ~/.ray/auth_token" in before
-    assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
 
 
@@ -368,6 +399,25 @@ def test_dockerfiles_take_a_pinned_base_and_run_without_root(name: str) -> None:
     assert "USER ray" in lines and "--uid 1000" in text
     for source in re.findall(r"^COPY --chown=ray (\S+) ", text, re.MULTILINE):
         assert (ROOT / source).exists(), source
+
+
+def test_keys_reach_every_container_as_variables() -> None:
+    """Docker reads the file on the host, where Ray puts what it is to mount."""
+    from ray.autoscaler.sdk import get_docker_host_mount_location
+
+    config = filled("cluster.yaml")
+    (option,) = [option for option in config["docker"]["run_options"] if "--env-file" in option]
+    (mount,) = [target for target, source in config["file_mounts"].items() if source == "~/.eightfold.env"]
+    assert option == f"--env-file {get_docker_host_mount_location(config['cluster_name'])}{mount}"
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            (container,) = group["template"]["spec"]["containers"]
+            assert container["envFrom"] == [{"secretRef": {"name": "eightfold-env", "optional": True}}]
+
+
+def test_recipes_for_a_cluster_ask_no_server_that_is_not_there() -> None:
+    for path in (ROOT / "jobs/recipes").glob("*.yaml"):
+        assert not re.search(r"base_url.*(localhost|127\.0\.0\.1)", path.read_text()), path.name
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
