@@ -14,6 +14,7 @@ from app.verification.numbers import Number, agrees, plain
 from app.verification.parser import read
 from app.verification.relations import FalseChain
 from app.verification.sandbox import SandboxError, SandboxTimeout
+from app.verification.sentence import sound
 from app.verification.statements import core, date, same_date
 from app.verification.tree import I, Node, replace, sym, symbols, walk
 from app.verification.values import Tally
@@ -21,7 +22,10 @@ from app.verification.values import Tally
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # any but between two digits
 _RATIO = re.compile(r"\b(?:ratio|scale|odds|proportion)", re.IGNORECASE)
-_STRANGE = re.compile(r"[@~^_|#&?<>=]")  # signs that are no punctuation: `4 @` is not `4`
+_STRANGE = re.compile(
+    r"[@~^_|#&?<>=\u2264\u2265\u2260\u2248\u00b1\u2213\u2212\u2013!]"
+)  # signs that are no punctuation: `4 @` is not `4`
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
 _NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
@@ -107,7 +111,10 @@ def _as_written(reference: str, answer: str, question: str | None) -> Comparison
         return Comparison(same, "equal" if same else "different", "words", readable=same)
     if _wordy(found):
         return Comparison(False, "different", "words", readable=False)
-    return _readings(reference, answer, wanted, found, question)
+    result = _readings(reference, answer, wanted, found, question)
+    if result.same and _WORD.search(answer) and not sound(answer) and sound(reference):
+        return Comparison(False, "unreadable", "none", "unparsed", readable=False)
+    return result
 
 
 def _words(reference: str, answer: str, question: str | None) -> Comparison | None:

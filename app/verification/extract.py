@@ -167,6 +167,12 @@ def _mark(body: str) -> Extraction | Missing | None:
     return best
 
 
+def boxed(text: str) -> str | None:
+    """The answer in the last box of a text, or in the last boxes that belong together; None where none is whole."""
+    found = _last_box(text)
+    return found.answer if isinstance(found, Extraction) else None
+
+
 def _last_box(body: str) -> Extraction | Missing | None:
     """The last box; boxes joined by "and", "or" or a comma are one answer with several members."""
     starts = list(_BOX.finditer(body))[-8:] if "box" in body else []
@@ -282,7 +288,8 @@ def _phrase(body: str) -> Extraction | Missing | None:
         return Missing("withdrawn")
     if inside is not None:
         return Extraction(inside, "revised", start, end)
-    return Extraction(content, "phrase", start, end, clause=text.strip()[:600])
+    exclaimed = f"{content}!" if re.fullmatch(r"\d{1,3}", content) and body[end : end + 1] == "!" else None
+    return Extraction(content, "phrase", start, end, clause=text.strip()[:600], also=exclaimed)
 
 
 def _revised(body: str, found: Extraction) -> Extraction | Missing:
