@@ -109,6 +109,11 @@ class Output:
         """The file system and the folder's path in it."""
         return filesystem(self.uri)
 
+    def exists(self) -> bool:
+        """Whether anything was written there."""
+        fs, base = self.open()
+        return bool(fs.get_file_info(base).type == pafs.FileType.Directory)
+
     def shard_path(self, index: int, kind: str = "part") -> str:
         return posixpath.join(self.open()[1], f"{kind}-{index:05d}.parquet")
 

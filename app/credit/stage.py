@@ -71,7 +71,7 @@ def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
-    problems = context.inputs[context.stage.options["problems"]]
+    problems = context.inputs["problems"]
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))

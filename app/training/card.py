@@ -10,14 +10,6 @@ from app.store import Output
 from app.training.corpus import Corpus
 from app.training.job import Job
 
-NAMES = {
-    "sft": "supervised fine-tuning",
-    "rft": "rejection fine-tuning",
-    "dpo": "direct preference optimisation",
-    "step_dpo": "per-step direct preference optimisation",
-}
-
-
 LABELS = {  # stages behind a data set, as a card calls them
     "problems": "Problems",
     "synthesis": "Synthetic problems",
@@ -34,15 +26,15 @@ def lineage(dataset: Output) -> tuple[tuple[str, str], ...]:
     manifest = dataset.manifest()
     rows = [("Data set's settings", _short(manifest.get("settings", {})))]
     for name, label in LABELS.items():
-        key = manifest.get("inputs", {}).get(name)
-        if key is None:
-            continue
-        before = Output(dataset.root, name, key).manifest()
-        text = f"stage `{name}`, key `{key}`: {_short(before['settings'])}"
-        weights = [f"`{stage}`, key `{at}`" for stage, at in before["inputs"].items() if stage.startswith("training/")]
-        if name in ("sampling", "credit"):
-            text += f"; policy: {weights[0] if weights else 'the base model'}"
-        rows.append((label, text))
+        for role in (role for role in manifest.get("inputs", {}) if role.partition(".")[0] == name):
+            folder, key = manifest["folders"][role], manifest["inputs"][role]
+            before = Output(dataset.root, folder, key).manifest()
+            text = f"stage `{folder}`, key `{key}`: {_short(before['settings'])}"
+            if name in ("sampling", "credit"):
+                policy = before["inputs"].get("policy")
+                asked = f"`{before['folders']['policy']}`, key `{policy}`" if policy else "a model as it was given"
+                text += f"; policy: {asked}"
+            rows.append((label, text))
     return tuple(rows)
 
 
@@ -65,7 +57,7 @@ library_name: {"peft" if lora and not lora.merge else "transformers"}
 tags: [math, {job.method}, eightfold]
 ---
 
-# {NAMES[job.method].capitalize()}
+# {job.output.root.rstrip("/").rpartition("/")[2]}: {job.name}, trained by {job.title}
 
 Made by eightfold, after arXiv 2406.14532.
 

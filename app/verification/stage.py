@@ -46,7 +46,7 @@ def judge_rows(ids: list[str], asked: list[str], texts: list[str], problems: dic
 def run(context: StageContext) -> None:
     """Judge every sampling shard that has no verdicts yet."""
     traces = context.inputs["sampling"]
-    problems = context.inputs[context.stage.options["problems"]]
+    problems = context.inputs["problems"]
     place = context.recipe.placement.verification
     run_shards(
         context,
