@@ -57,8 +57,14 @@ def _run_needs(recipe: Recipe, run: Run, runs: Mapping[str, Run]) -> list[tuple[
     found: list[tuple[Any, str]] = [
         (samples and not recipe.sampling, f"{here} needs samples: add a sampling part"),
         (CREDIT in run.needs and not recipe.credit, f"{here} needs step values: add a credit part"),
-        (getattr(rft, "drop_lucky_wrong", False) and not right, f"{here}.drop_lucky_wrong: set credit.correct_traces above 0"),
-        (getattr(rft, "max_no_progress", 1) < 1 and not right, f"{here}.max_no_progress: set credit.correct_traces above 0"),
+        (
+            getattr(rft, "drop_lucky_wrong", False) and not right,
+            f"{here}.drop_lucky_wrong: set credit.correct_traces above 0",
+        ),
+        (
+            getattr(rft, "max_no_progress", 1) < 1 and not right,
+            f"{here}.max_no_progress: set credit.correct_traces above 0",
+        ),
         (run.rounds and not run.needs & {SAMPLES, CREDIT}, f"{here}.rounds: {run.method.name} learns from no samples"),
     ]
     if run.training is None:
@@ -122,7 +128,7 @@ class _Builder:
         self.report(evaluated, runs)
         return list(self.out.values())
 
-    def add(self, name: str, module: str, settings: dict[str, Any], inputs: Mapping[str, str], **more: Any) -> str:
+    def add(self, name: str, module: str, settings: dict[str, Any], inputs: Mapping[str, str], /, **more: Any) -> str:
         """The name of the stage that does this: a new one, or one that is there."""
         stage_fields = {key: more.pop(key) for key in ("recipe", "after", "passes") if key in more}
         kind = name.partition("/")[0]
@@ -221,7 +227,7 @@ class _Builder:
         inputs = {"dataset": dataset} | self.role("start", start, settings)
         if reference and isinstance(run.training, PreferenceSettings):
             inputs |= self.role("reference", reference, settings)
-        options: dict[str, Any] = {"settings": run.training, "title": run.method.title, "method": run.method.name}
+        options: dict[str, Any] = {"settings": run.training, "method": run.method.name}
         options |= {"start": self.models.get(start), "reference": self.models.get(reference or "")}
         if run.training.judged:  # what the evaluations depend on decides the weights where they choose among them
             settings |= {"verifier": fingerprint(), "max_tokens": self.recipe.evaluation.max_tokens}
@@ -274,7 +280,8 @@ class _Builder:
         settings: dict[str, Any] = {"name": self.recipe.name, "order": self.shown}
         if self.recipe.prices:  # the report shows costs: another price, another report, and nothing else
             settings["prices"] = self.recipe.prices.model_dump(mode="json")
-        shown = {policy: {"evaluation": stage, "training": self.newest.get(policy)} for policy, stage in evaluated.items()}
+        shown = {
+            policy: {"evaluation": stage, "training": self.newest.get(policy)} for policy, stage in evaluated.items()
+        }
         inputs = {name: name for name in self.out}
         self.add("report", "app.report.stage", settings, inputs, problems=self.source, shown=shown)
-

@@ -49,7 +49,7 @@ class Method:
             found = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise UserError(f"method {self.name}: its builder {self.builder} cannot be imported: {error}") from error
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 METHODS: dict[str, Method] = {}

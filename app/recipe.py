@@ -36,8 +36,8 @@ class Placement(Settings):
 class PolicyChange(Settings):
     """What is asked otherwise of one policy: settings of `sampling` and `credit` that differ from the recipe's."""
 
-    sampling: dict[str, Any] = {}
-    credit: dict[str, Any] = {}
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    credit: dict[str, Any] = Field(default_factory=dict)
 
 
 class Recipe(Settings):
@@ -47,15 +47,15 @@ class Recipe(Settings):
     seed: int = 0
     plugins: tuple[str, ...] = ()  # modules that register methods, imported first
     model: ModelSettings = ModelSettings()
-    models: dict[str, ModelSettings] = {}  # more starts, by names of the recipe's own
+    models: dict[str, ModelSettings] = Field(default_factory=dict)  # more starts, by names of the recipe's own
     rendering: RenderingSettings = RenderingSettings()
     problems: ProblemsSettings
     synthesis: SynthesisSettings | None = None
     sampling: SamplingSettings | None = None
     credit: CreditSettings | None = None
-    policies: dict[str, PolicyChange] = {}  # by name of the policy that is sampled
-    training: dict[str, Any] = {}  # defaults of all runs' training settings
-    runs: dict[str, dict[str, Any]] = {}  # app/runs.py
+    policies: dict[str, PolicyChange] = Field(default_factory=dict)  # by name of the policy that is sampled
+    training: dict[str, Any] = Field(default_factory=dict)  # defaults of all runs' training settings
+    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)  # app/runs.py
     evaluation: EvaluationSettings = EvaluationSettings()
     placement: Placement = Placement()
     prices: Prices | None = None  # for costs in the report and the status
@@ -153,10 +153,10 @@ def check_runs(recipe: Recipe) -> None:
     """Runs, their starts and the policies they sample must be there. Raises UserError with every fault."""
     runs, faults = recipe.trained(), []
     policies = ["base", *recipe.models, *runs]
-    for kind, names in (("models", recipe.models), ("runs", recipe.runs)):
-        for name in names:
-            if name == "base" or not re.match(NAME, name):
-                faults.append(f"{kind}.{name}: choose another name: letters, digits, . _ -, and not base")
+    own = [("models", name) for name in recipe.models] + [("runs", name) for name in recipe.runs]
+    for kind, name in own:
+        if name == "base" or not re.match(NAME, name):
+            faults.append(f"{kind}.{name}: choose another name: letters, digits, . _ -, and not base")
     faults += [f"runs.{name}: there is a model of that name; choose another" for name in runs if name in recipe.models]
     for run in runs.values():
         for field, names in (("init", [run.init]), ("samples", run.start.samples)):
@@ -165,7 +165,9 @@ def check_runs(recipe: Recipe) -> None:
                     faults.append(f"runs.{run.name}.{field}: no such policy: {name}{nearest(name, policies)}")
         if run.method.training is None and (run.rounds or "init" in run.start.model_fields_set):
             faults.append(f"runs.{run.name}: {run.method.name} trains nothing, so it has no init and no rounds")
-    faults += [f"policies.{name}: no such policy{nearest(name, policies)}" for name in recipe.policies if name not in policies]
+    faults += [
+        f"policies.{name}: no such policy{nearest(name, policies)}" for name in recipe.policies if name not in policies
+    ]
     if faults:
         raise UserError("\n".join(faults))
 

@@ -28,9 +28,9 @@ BASE = "base"
 class RoundChange(Settings):
     """What one round does otherwise: settings of sampling, of credit, and of the run itself."""
 
-    sampling: dict[str, Any] = {}
-    credit: dict[str, Any] = {}
-    run: dict[str, Any] = {}
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    credit: dict[str, Any] = Field(default_factory=dict)
+    run: dict[str, Any] = Field(default_factory=dict)
 
 
 class Rounds(Settings):

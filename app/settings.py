@@ -60,7 +60,7 @@ class Prices(Settings):
 
 
 def fault_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
-    """Every fault of a part of a recipe on a line of its own: its key below `where`, what is wrong, and what is valid."""
+    """Every fault of a part of a recipe on a line of its own: its key below `where`, and what is wrong or valid."""
     lines = []
     for fault in error.errors():
         key = ".".join([where] * bool(where) + [str(part) for part in fault["loc"]])

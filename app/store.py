@@ -199,6 +199,13 @@ class Output:
 
         return [name for name in parallel(check, self.done_shards(kind)) if name]
 
+    def columns(self, kind: str = "part") -> list[str]:
+        """Names of the columns of the first shard there is. Raises UserError where there is none."""
+        shards = self.done_shards(kind)
+        if not shards:
+            raise UserError(f"{self.uri}: no shard is there")
+        return list(pq.read_schema(self.shard_path(shards[0], kind), filesystem=self.open()[0]).names)
+
     def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""
         for index in self.done_shards(kind):

@@ -1,4 +1,4 @@
-"""Rows of each method's data set: a generator of tables with their counts, named by the method's entry (app/methods.py)."""
+"""Rows of each method's data set: a generator of tables with their counts, named by its entry in app/methods.py."""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ class Sources:
             number += 1
 
 
-def joined(traces: Output, verdicts: Output, shard: int, kind: str = "part", verdict_kind: str = "part") -> list[Judged]:
+def joined(
+    traces: Output, verdicts: Output, shard: int, kind: str = "part", verdict_kind: str = "part"
+) -> list[Judged]:
     """Traces of a shard with their verdicts. Raises RuntimeError where one has none: the two do not belong together."""
     judged = {v.trace_id: v for v in Verdict.from_table(verdicts.read_shard(shard, kind=verdict_kind))}
     out = []

@@ -1,4 +1,4 @@
-"""Colours of policies: one for light and one for dark pages, by method where that is free, else the next of a palette."""
+"""Colours of policies, on light and on dark pages: the method's where that is free, else the next of a palette."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PALETTE: tuple[Colour, ...] = (
 
 
 def colours(recipe: Recipe, policies: Sequence[str]) -> dict[str, Colour]:
-    """A colour a policy, in their order. Runs of a method after its first, and rounds, take from the palette in turn."""
+    """A colour a policy, in order. Runs of a method after its first, and rounds, take from the palette in turn."""
     runs, taken = recipe.trained(), set()
     found: dict[str, Colour] = {}
     number = 0

@@ -68,9 +68,8 @@ def laws(curve: dict[str, Any]) -> list[str]:
     for method, series in curve["methods"].items():
         if fit := series["fit"]:
             low, high = fit["alpha_interval"]
-            out.append(
-                f"{curve['titles'][method]}: error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
-            )
+            law = f"error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
+            out.append(f"{curve['titles'][method]}: {law}")
     return out
 
 
@@ -80,7 +79,9 @@ def reasons(curve: dict[str, Any]) -> list[str]:
     for method, series in curve["methods"].items():
         for point in series["points"]:
             if point["saved"] and point["saved"]["value"] is None:
-                found.setdefault(point["saved"]["reason"], []).append(f"{curve['titles'][method]} at {count(point['size'])}")
+                found.setdefault(point["saved"]["reason"], []).append(
+                    f"{curve['titles'][method]} at {count(point['size'])}"
+                )
     return [f"{EMPTY} no reading for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
@@ -98,7 +99,9 @@ def figure(curve: dict[str, Any]) -> str:
                 [p["error"] - p["low"] for p in series["points"]],
                 [p["high"] - p["error"] for p in series["points"]],
             ]
-            axes.errorbar(sizes, errors, bars, fmt="o", color=paint(number), markersize=6, label=curve["titles"][method])
+            axes.errorbar(
+                sizes, errors, bars, fmt="o", color=paint(number), markersize=6, label=curve["titles"][method]
+            )
             if fit := series["fit"]:
                 ends = [fit["smallest"], fit["largest"]]
                 law = [fit["scale"] * size ** -fit["alpha"] for size in ends]

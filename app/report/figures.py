@@ -127,7 +127,10 @@ def attempts(methods: dict[str, Any], titles: Mapping[str, str]) -> str:
             axes.set_ylim(0, 1.02)
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(methods), COLUMNS), frameon=False
+            *panels[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=min(len(methods), COLUMNS),
+            frameon=False,
         )
         return svg(figure, "attempts", "pass@k and majority accuracy by number of samples, for each method")
 
@@ -188,7 +191,9 @@ def engines(points: Sequence[dict[str, Any]], name: str) -> str:
         panels[0].set_ylim(0, 1.05)
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         panels[2].yaxis.set_major_formatter(lambda value, _: compact(value))
-        return svg(figure, f"engines-{name}", "Sampling engines over time: share of time with work, requests, tokens a second")
+        return svg(
+            figure, f"engines-{name}", "Sampling engines over time: share of time with work, requests, tokens a second"
+        )
 
 
 def curves(losses: dict[str, tuple[list[float], list[float]]], titles: Mapping[str, str], order: Sequence[str]) -> str:

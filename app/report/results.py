@@ -23,7 +23,9 @@ from app.verification import equivalent
 
 FORMAT = 2  # of results.json; bumped when a key changes its meaning
 
-Shown = Mapping[str, Mapping[str, str | None]]  # policy -> its stages: "evaluation" and, where it was trained, "training"
+Shown = Mapping[
+    str, Mapping[str, str | None]
+]  # policy -> its stages: "evaluation" and, where it was trained, "training"
 
 
 def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[str, Any]:

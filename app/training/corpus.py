@@ -102,10 +102,13 @@ class Corpus:
 
 
 def load(output: Output, max_length: int, preference: PreferenceSettings | None = None) -> Corpus:
-    """Read a data set stage, of pairs where `preference` is given. Rows that cannot be used are left out and counted;
-    UserError where none is left.
+    """Read a data set stage, of single solutions or of pairs as its columns tell. Rows that cannot be used are left out
+    and counted; UserError where none is left, or where `preference` is given and there are no pairs.
     """
-    names = list(PAIR if preference else SINGLE)
+    there = output.columns()
+    if preference is not None and PAIR[0] not in there:
+        raise UserError(f"{output.uri}: a loss on pairs needs a column {PAIR[0]}; the method's data set has none")
+    names = list(PAIR if PAIR[0] in there else SINGLE)
     by_counts = preference is not None and preference.weights == "certainty"
     columns = ["id", "problem_id", "prompt_token_ids", *names, "weight", *(COUNTS if by_counts else ())]
     table = output.read(columns).combine_chunks()

@@ -102,9 +102,7 @@ def build(job: Job, device: torch.device) -> Any:
     if why_not and mates.size > 1:
         raise UserError(f"{WHERE}: not with this model: {why_not}")
     if why_not and dist.get_rank() == 0:
-        print(
-            f"training/{job.name}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True
-        )
+        print(f"training/{job.name}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True)
     return engine
 
 

@@ -16,9 +16,7 @@ from app.training.settings import PreferenceSettings, TrainPlacement, TrainSetti
 class Job:
     """One training run."""
 
-    name: str  # of the run, or of one round of it
     method: str  # sft, rft, dpo, step_dpo or one of the user's
-    title: str  # of the method
     dataset: Output
     output: Output
     policy: str  # start weights: a folder, its URI, or a hub name
@@ -32,6 +30,11 @@ class Job:
     start: dict[str, str] = field(default_factory=dict)  # how an adapter names those weights: app.policy.BASE
     reference: Policy | None = None  # of pairs, where it is not the start
     lineage: tuple[tuple[str, str], ...] = ()  # what the card says of the stages before: label, text
+
+    @property
+    def name(self) -> str:
+        """The run's, or that of one round of it."""
+        return self.output.stage.partition("/")[2]
 
     @property
     def preference(self) -> PreferenceSettings | None:

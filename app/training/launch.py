@@ -92,9 +92,7 @@ def make_job(context: StageContext) -> Job:
     assert policy
     model: ModelSettings = options["start"] or context.recipe.model
     return Job(
-        name=context.stage.subject,
         method=options["method"],
-        title=options["title"],
         dataset=_absolute(context.inputs["dataset"]),
         output=_absolute(context.output),
         policy=policy.path,
@@ -325,7 +323,9 @@ def pass_on(context: StageContext, before: Output) -> None:
     """The same for a round that is not trained, because the one before kept its start."""
     context.output.write_json(START, {"stage": before.stage, "key": before.key})
     context.progress.say("the round before kept its start; this one keeps it too")
-    context.output.write_shard(0, pa.table({"step": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())}), {"kept_start": 1.0})
+    context.output.write_shard(
+        0, pa.table({"step": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())}), {"kept_start": 1.0}
+    )
 
 
 def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) -> None:

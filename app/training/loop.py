@@ -129,7 +129,7 @@ class Trainer:
             self.export(f"candidates/{candidates.path(done).name}", done)
 
     def due(self, done: int) -> bool:
-        """Whether the weights after `done` steps are a candidate: every so many, at the end and, for a gate, the start."""
+        """Whether the weights after `done` steps are a candidate: every so many, at the end; for a gate, the start."""
         every = self.job.settings.evaluate_every
         if not done:
             return self.job.settings.gate
