@@ -22,8 +22,8 @@ from jobs.status import Line, find_recipe, in_use, main, status, summary, table
 BODY = {
     "name": "made-up",
     "problems": {"train": 40, "validation": 5, "test": 30},
-    "sampling": {"policy": "sft", "samples": 2, "problems_per_shard": 10},
-    "training": {"sft": {"init": "base", "steps": 8, "batch": 4}},
+    "sampling": {"samples": 2, "problems_per_shard": 10},
+    "runs": {"sft": {"method": "sft", "steps": 8, "batch": 4}},
     "evaluation": {"problems_per_shard": 10},
 }
 
