@@ -151,12 +151,12 @@ def refuse_moved(body: Mapping[str, Any]) -> None:
 
 def check_runs(recipe: Recipe) -> None:
     """Runs, their starts and the policies they sample must be there. Raises UserError with every fault."""
-    runs, faults = recipe.trained(), []
-    policies = ["base", *recipe.models, *runs]
     own = [("models", name) for name in recipe.models] + [("runs", name) for name in recipe.runs]
     for kind, name in own:
         if name == "base" or not re.match(NAME, name):
-            faults.append(f"{kind}.{name}: choose another name: letters, digits, . _ -, and not base")
+            raise UserError(f"{kind}.{name}: choose another name: letters, digits, . _ -, and not base")
+    runs, faults = recipe.trained(), []
+    policies = ["base", *recipe.models, *runs]
     faults += [f"runs.{name}: there is a model of that name; choose another" for name in runs if name in recipe.models]
     for run in runs.values():
         for field, names in (("init", [run.init]), ("samples", run.start.samples)):

@@ -135,7 +135,7 @@ def test_a_setting_changes_its_stage_and_what_lies_below_only(recipe: Path) -> N
 def test_the_seed_changes_every_drawn_stage(recipe: Path) -> None:
     before, after = keys(recipe), keys(recipe, "seed=1")
     assert before["problems"] != after["problems"]
-    assert before["sampling"] != after["sampling"]
+    assert before["sampling/base"] != after["sampling/base"]
 
 
 def test_moving_a_file_changes_no_key_and_editing_it_does(recipe: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
     names = [stage.name for stage in stages]
     assert names[0] == "problems"
     assert names[-1] == "report"
-    assert all(set(stage.inputs) <= set(names[:index]) for index, stage in enumerate(stages))
+    assert all(set(stage.inputs.values()) <= set(names[:index]) for index, stage in enumerate(stages))
 
 
 def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, tmp_path: Path) -> None:

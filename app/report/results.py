@@ -53,7 +53,7 @@ def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[
         "baseline": baseline,
         "order": list(methods),  # a file of results is sorted by key
         "titles": titles(recipe, list(methods)),
-        "colours": colours(recipe, list(methods)),
+        "colours": {name: list(pair) for name, pair in colours(recipe, list(methods)).items()},
         "methods": methods,
         "samples": samples,
         "rounds": {name: _rounds(name, recipe, methods, samples, stages) for name in chains(recipe)},
