@@ -15,7 +15,6 @@ from app.records import StepValue, Trace, Verdict
 from app.report import results as module
 from app.report.results import answers_of
 from app.store import Output
-
 from tests.report.conftest import shown_of
 
 Run = dict[str, Output]
