@@ -1,4 +1,4 @@
-"""The pinned stacks are closed: installed without looking at dependencies, as Makefile and docker/ do, nothing is missing."""
+"""The pinned stacks are closed: installed without dependencies, as Makefile and docker/ do, nothing is missing."""
 
 from __future__ import annotations
 
