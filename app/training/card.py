@@ -11,6 +11,7 @@ from app.store import Output
 from app.training.corpus import Corpus
 from app.training.job import Job
 
+ROLES = {"problems": "1", "sampling": "2", "verification": "3", "credit": "4"}  # of a data set, and their order
 LABELS = {  # stages behind a data set, as a card calls them
     "problems": "Problems",
     "synthesis": "Synthetic problems",
@@ -25,18 +26,24 @@ def lineage(dataset: Output) -> tuple[tuple[str, str], ...]:
     which verifier judged, with which settings.
     """
     manifest = dataset.manifest()
-    rows = [("Data set's settings", _short(manifest.get("settings", {})))]
-    for name, label in LABELS.items():
-        for role in (role for role in manifest.get("inputs", {}) if role.partition(".")[0] == name):
-            folder, key = manifest["folders"][role], manifest["inputs"][role]
-            before = Output(dataset.root, folder, key).manifest()
-            text = f"stage `{folder}`, key `{key}`: {_short(before['settings'])}"
-            if name in ("sampling", "credit"):
-                policy = before["inputs"].get("policy")
-                asked = f"`{before['folders']['policy']}`, key `{policy}`" if policy else "a model as it was given"
-                text += f"; policy: {asked}"
-            rows.append((label, text))
+    rows = [("Data set's settings", _short(manifest["settings"]))]
+    for role, key in sorted(manifest["inputs"].items(), key=lambda pair: (ROLES.get(_plain(pair[0]), ""), pair[0])):
+        if _plain(role) not in ROLES:
+            continue
+        folder = manifest["folders"][role]
+        before = Output(dataset.root, folder, key).manifest()
+        text = f"stage `{folder}`, key `{key}`: {_short(before['settings'])}"
+        if _plain(role) in ("sampling", "credit"):
+            policy = before["inputs"].get("policy")
+            asked = f"`{before['folders']['policy']}`, key `{policy}`" if policy else "a model of the recipe"
+            text += f"; policy: {asked}"
+        rows.append((LABELS[folder.partition("/")[0]], text))
     return tuple(rows)
+
+
+def _plain(role: str) -> str:
+    """A role without the number that tells several of it apart."""
+    return role.partition(".")[0]
 
 
 def _short(settings: dict[str, Any]) -> str:

@@ -225,5 +225,5 @@ def test_a_live_reference_needs_adapters() -> None:
 
 
 def test_quantised_weights_need_a_gpu(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(UserError, match=r"training\.sft\.lora\.quantize: needs a GPU"):
+    with pytest.raises(UserError, match=r"runs\.sft\.lora\.quantize: needs a GPU"):
         make_trainer("sft", lora={**LORA, "quantize": True})

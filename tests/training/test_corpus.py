@@ -50,7 +50,7 @@ def test_the_longest_branch_decides_and_the_limit_itself_fits(tmp_path: Path) ->
 
 
 def test_an_empty_data_set_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data set is empty.*training/sft"):
+    with pytest.raises(UserError, match=r"data set is empty, so there is nothing to learn from"):
         load(write_rows(tmp_path, "sft", []), 100)
 
 
