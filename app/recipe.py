@@ -1,4 +1,6 @@
-"""What a run is: one validated YAML file. All but `placement` and `prices` decides results and enters stage keys."""
+"""What a run is: one validated YAML file. All but `placement`, `prices` and `verification` decides results and enters
+stage keys.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from app.runs import Run, merged, read_runs
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.settings import ModelSettings, Prices, RenderingSettings, Settings, fault_lines
 from app.training.settings import TrainPlacement
+from app.verification.settings import VerificationSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -52,6 +55,7 @@ class Recipe(Settings):
     problems: ProblemsSettings
     synthesis: SynthesisSettings | None = None
     sampling: SamplingSettings | None = None
+    verification: VerificationSettings = VerificationSettings()
     credit: CreditSettings | None = None
     policies: dict[str, PolicyChange] = Field(default_factory=dict)  # by name of the policy that is sampled
     training: dict[str, Any] = Field(default_factory=dict)  # defaults of all runs' training settings

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 TOKENS = pa.list_(pa.int32())
 OUTCOMES = ("correct", "incorrect", "unparsed", "timeout", "error")
+FINISH_REASONS = ("stop", "length", "abort")  # by itself; at a limit; given up by the engine
 JUDGED = ("correct", "incorrect", "unparsed")  # timeout and error say nothing about the trace
 
 
@@ -90,7 +91,7 @@ class Trace(Record):
     prompt_token_ids: list[int]
     token_ids: list[int]
     text: str
-    finish_reason: str  # stop, length, or abort
+    finish_reason: str  # one of FINISH_REASONS
     prefix_tokens: int = 0
     parent: str | None = None
 

@@ -167,11 +167,11 @@ def actors(quick: bool) -> list[Row]:
 def _through(ray: object, actor: type, table: object, n: int) -> float:
     pool = [ray.remote(num_cpus=1)(actor).remote() for _ in range(n)]  # type: ignore[attr-defined]
     small = table.slice(0, 100)  # type: ignore[attr-defined]
-    ray.get([a.judge.remote(small, "reference", "text", None) for a in pool])  # type: ignore[attr-defined]
+    ray.get([a.judge.remote(small, "reference", "text", None, None) for a in pool])  # type: ignore[attr-defined]
     size = table.num_rows // (2 * n)  # type: ignore[attr-defined]
     start = time.perf_counter()
     parts = [table.slice(i * size, size) for i in range(2 * n)]  # type: ignore[attr-defined]
-    ray.get([pool[i % n].judge.remote(p, "reference", "text", None) for i, p in enumerate(parts)])  # type: ignore[attr-defined]
+    ray.get([pool[i % n].judge.remote(p, "reference", "text", None, None) for i, p in enumerate(parts)])  # type: ignore[attr-defined]
     rate = 2 * n * size / (time.perf_counter() - start)
     for a in pool:
         ray.kill(a)  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from app.recipe import Recipe, load
 from app.records import Trace
 from app.sampling.estimate import Estimate, Pilot, estimate, spread
 from app.store import Output
-from app.verification.judge import judge
+from app.verification.stage import judge_traces
 from jobs.run import find_recipe
 
 
@@ -94,7 +94,7 @@ def sample(recipe: Recipe, steps: list[Step], step: Step, problems: Problems, co
     tokens = Counter({problem.id: 0 for problem in chosen})
     for trace in traces:
         tokens[trace.problem_id] += len(trace.token_ids)
-    verdicts = [judge(answers[t.problem_id].answer, t.text, question=answers[t.problem_id].statement) for t in traces]
+    verdicts = judge_traces(traces, answers)
     seconds = counts["engine_seconds"] + counts.get("surplus_seconds", 0.0)
     return Pilot(list(tokens.values()), len(traces), sum(verdict.correct for verdict in verdicts), seconds)
 

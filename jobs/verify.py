@@ -26,6 +26,7 @@ from jobs.trace_files import PIECE, Parts, Source
 COLUMNS = ("outcome", "extracted", "reason", "tier", "seconds")
 FIELDS = [pa.field(name, pa.float64() if name == "seconds" else pa.string()) for name in COLUMNS]
 Verdicts = dict[str, list[Any]]  # by column, in the order of the rows
+TOLD = ("unfinished", "bad-reference", "bad-finish-reason")  # reasons that are counted for the reader
 _SHOWN = 10  # changed rows printed
 
 
@@ -39,6 +40,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--question-column", help="problem statements, where there are any")
     parser.add_argument(
+        "--finish-column", help="stop, length or abort: how traces ended (default: finish_reason, if there)"
+    )
+    parser.add_argument(
         "--previous-column", help="outcomes of an earlier grading, to print what changed (default: outcome, if there)"
     )
     parser.add_argument("--actors", type=int, default=0, help="Ray actors to judge in; 0: this process alone")
@@ -47,7 +51,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check(source: Source, options: argparse.Namespace) -> None:
     """Raise SystemExit where a named column is missing."""
-    for flag in ("reference_column", "text_column", "question_column", "previous_column"):
+    for flag in ("reference_column", "text_column", "question_column", "finish_column", "previous_column"):
         name = getattr(options, flag)
         if name is not None and name not in source.schema.names:
             raise SystemExit(
@@ -58,9 +62,10 @@ def check(source: Source, options: argparse.Namespace) -> None:
         raise SystemExit(f"--out {options.out}: name a .jsonl or .parquet file")
 
 
-def judged(batch: Verdicts, reference: str, text: str, question: str | None) -> Verdicts:
+def judged(batch: Verdicts, reference: str, text: str, question: str | None, finish: str | None) -> Verdicts:
     """The verdict columns of a batch of rows."""
-    verdicts = judge_batch(batch[reference], batch[text], batch[question] if question else None)
+    questions, endings = (batch[name] if name else None for name in (question, finish))
+    verdicts = judge_batch(batch[reference], batch[text], questions, endings)
     return {name: [getattr(v, name) for v in verdicts] for name in COLUMNS}
 
 
@@ -76,8 +81,8 @@ def locally(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tu
 class Judge:
     """A Ray actor that judges batches; it keeps its caches and its sandbox worker between them."""
 
-    def judge(self, table: pa.Table, reference: str, text: str, question: str | None) -> Verdicts:
-        return judged(table.to_pydict(), reference, text, question)
+    def judge(self, table: pa.Table, *names: str | None) -> Verdicts:
+        return judged(table.to_pydict(), *names)  # type: ignore[arg-type]
 
 
 def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
@@ -110,9 +115,9 @@ def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tup
             ray.shutdown()
 
 
-def named(options: argparse.Namespace) -> tuple[str, str, str | None]:
-    """Columns of reference, text and question."""
-    return options.reference_column, options.text_column, options.question_column
+def named(options: argparse.Namespace) -> tuple[str, str, str | None, str | None]:
+    """Columns of reference, text, question and finish reason."""
+    return options.reference_column, options.text_column, options.question_column, options.finish_column
 
 
 def columns(options: argparse.Namespace) -> list[str]:
@@ -134,6 +139,7 @@ class Tally:
     def __init__(self, previous: str | None) -> None:
         self.previous, self.rows, self.reused = previous, 0, 0
         self.outcomes: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()  # of outcomes that have no answer or no reference to compare
         self.moved: Counter[str] = Counter()
         self.shown: list[str] = []
 
@@ -141,6 +147,7 @@ class Tally:
         """One more piece, which begins at row `first`: its rows as they came, and with their verdicts."""
         outcomes = after["outcome"].to_pylist()
         self.outcomes.update(outcomes)
+        self.reasons.update(reason for reason in after["reason"].to_pylist() if reason in TOLD)
         if self.previous:
             rows = zip(before[self.previous].to_pylist(), outcomes, after["extracted"].to_pylist(), strict=True)
             for number, (old, new, extracted) in enumerate(rows, first):
@@ -161,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     source = Source(options.traces)
     check(source, options)
+    if options.finish_column is None and "finish_reason" in source.schema.names:
+        options.finish_column = "finish_reason"
     previous = options.previous_column or ("outcome" if "outcome" in source.schema.names else None)
     meaning = {"verifier": fingerprint(), "columns": list(named(options)), "traces": source.identity(), "piece": PIECE}
     parts, tally = Parts(options.out, meaning), Tally(previous)
@@ -171,6 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         f"{fingerprint()}: {tally.rows:,} traces in {perf_counter() - started:.1f} s"
         + (f", {tally.reused:,} of them judged before a stop" if tally.reused else ""),
         *(f"{k} {v:,}" for k, v in tally.outcomes.most_common()),
+        *(f"of these {k} {v:,}" for k, v in tally.reasons.most_common()),
         sep="\n  ",
     )
     if previous:

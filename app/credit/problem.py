@@ -67,8 +67,8 @@ async def credit_problem(
 
     Args:
         samples: the problem's plain samples with their verdicts.
-        samples_are_rollouts: they were drawn as rollouts are (same policy and temperature), so that they serve as the
-            rollouts of step 0.
+        samples_are_rollouts: they were drawn as rollouts are (app/credit/stage.py), so that they serve as the rollouts
+            of step 0. Otherwise step 0 is rolled out afresh.
     """
     wrong = distinct_traces(samples, correct=False, most=settings.traces_per_problem)
     if not wrong:

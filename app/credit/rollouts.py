@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from app.records import Problem, Trace, Verdict, digest, seed_from, trace_id
 from app.sampling.engine import Engine, PromptTooLong, Request
 
-Judge = Callable[[Problem, list[str]], list[Verdict]]  # verdicts of the texts of one problem, in order; may block
+# Verdicts of one problem's texts, in order, each with its finish reason; may block.
+Judge = Callable[[Problem, list[str], list[str]], list[Verdict]]
 Prefix = tuple[int, ...]  # what the policy wrote before the rollout; token ids after the problem's prompt
 
 
@@ -48,7 +49,8 @@ class ProblemRollouts:
         self.traces = traces
         self.engine_seconds = 0.0
         self._nodes: dict[Prefix, _Node] = {}
-        self._verdicts: dict[str, Verdict] = {}  # by text: a sure policy writes the same solution again and again
+        # By text and finish reason: a sure policy writes the same solution again and again.
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
 
     async def take(self, prefix: Prefix, k: int) -> list[tuple[Trace, Verdict]]:
         """The first k rollouts from a prefix. None of a prefix that leaves the context no room: see `too_long`."""
@@ -89,10 +91,10 @@ class ProblemRollouts:
         written = await sampler.engine.generate_n(requests)
         self.engine_seconds += sum(done.seconds for done in written)
         before = sampler.decode(list(prefix)) if prefix else ""
-        texts = [before + done.text for done in written]
+        texts = [(before + done.text, done.finish_reason) for done in written]
         unseen = list(dict.fromkeys(text for text in texts if text not in self._verdicts))
         if unseen:
-            judged = await asyncio.to_thread(sampler.judge, self.problem, unseen)
+            judged = await asyncio.to_thread(sampler.judge, self.problem, *map(list, zip(*unseen, strict=True)))
             self._verdicts.update(zip(unseen, judged, strict=True))
         parent = next((t.id for t in self.traces if tuple(t.token_ids[: len(prefix)]) == prefix), None)
         pairs = []

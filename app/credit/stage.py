@@ -6,16 +6,19 @@ import asyncio
 
 from app.credit.problem import Credit, Judged, credit_problem
 from app.credit.rollouts import Sampler
+from app.credit.settings import CreditSettings
 from app.policy import Policy
 from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
+from app.sampling.settings import SamplingSettings
 from app.sampling.stage import EngineWorker, policy_of, pool
 from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
 from app.verification import judge_batch
+from app.verification.gate import check_references
 from app.written import Receipt
 
 
@@ -30,7 +33,7 @@ class CreditWorker(EngineWorker):
         self.settings, self.traces, self.verdicts, self.output = recipe.credit, traces, verdicts, output
         self.problems = Problems(problems, "train")
         self.texts = TokenText(self.renderer.decode)
-        self.alike = recipe.sampling.temperature == self.settings.temperature and recipe.sampling.top_p == 1
+        self.alike = samples_are_rollouts(recipe.sampling, self.settings)
         self.sampler = Sampler(
             engine=self.engine,
             policy=policy.fingerprint,
@@ -63,15 +66,25 @@ class CreditWorker(EngineWorker):
         return dict(sorted(out.items()))
 
 
-def judge_texts(problem: Problem, texts: list[str]) -> list[Verdict]:
-    """Verdicts of solutions of one problem."""
-    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts))
+def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> bool:
+    """Whether plain samples may serve as rollouts of step 0: as many were drawn, the same way, whatever came out.
+
+    Under quotas they may not. A search that stops at its first right trace calls that one of n, and the mean of 1/n is
+    too high: .26 where a trace is right with chance .1.
+    """
+    return sampling.until is None and sampling.temperature == credit.temperature and sampling.top_p == 1
+
+
+def judge_texts(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
+    """Verdicts of solutions of one problem: their texts, and how they ended."""
+    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts), endings)
 
 
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
     problems = context.inputs["problems"]
+    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))

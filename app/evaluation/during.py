@@ -13,6 +13,12 @@ from app.policy import policy_at
 from app.recipe import Recipe
 from app.records import JUDGED
 from app.store import Output
+from app.verification.gate import check_references
+
+
+def check(recipe: Recipe, problems: Output) -> None:
+    """Raise UserError where too many references of the validation problems cannot be read."""
+    check_references(problems, "validation", recipe.verification.bad_references, "evaluation beside training")
 
 
 class HeldOut:
@@ -53,6 +59,7 @@ class HeldOut:
             "accuracy": outcomes.count("correct") / judged if judged else 0.0,
             "correct": float(outcomes.count("correct")),
             "judged": float(judged),
+            "unfinished": float(sum(verdict.reason == "unfinished" for verdict in answered.verdicts)),
             "answer_tokens": tokens / len(outcomes) if outcomes else 0.0,
             "seconds": time.monotonic() - began,
         }

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from app.errors import UserError
 from app.policy import Policy
 from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
-from app.sampling.engine import Completion, Request, all_or_none
+from app.sampling.engine import Completion, Request, fitting
 from app.sampling.programs import trace_of
 from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
 from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification import judge_batch
+from app.verification.gate import check_references
 from app.written import Receipt
 
 Answer = tuple[Trace, Completion]
@@ -55,11 +55,10 @@ class EvaluationWorker(EngineWorker):
         """The policy's answers to the problems of a shard, judged. Prompts that leave no room are skipped."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
-        pairs = list(chain.from_iterable(await all_or_none(self._answer(problem, ids) for problem, ids in fitting)))
+        pairs, skipped = await fitting(self._answer(problem, ids) for problem, ids in prompts)
         traces = [trace for trace, _ in pairs]
         verdicts = await asyncio.to_thread(judge, traces, problems)  # beside the engine, which runs on this event loop
-        return Answered(traces, [done for _, done in pairs], verdicts, len(problems), len(prompts) - len(fitting))
+        return Answered(traces, [done for _, done in pairs], verdicts, len(problems), skipped)
 
     async def _answer(self, problem: Problem, prompt: list[int]) -> list[Answer]:
         """A problem's answers, the greedy one first."""
@@ -80,20 +79,30 @@ def judge(traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
     """A verdict of each trace, in order."""
     by_id = {problem.id: problem for problem in problems}
     asked = [by_id[trace.problem_id] for trace in traces]
-    verdicts = judge_batch([p.answer for p in asked], [t.text for t in traces], [p.statement for p in asked])
+    texts, endings = [t.text for t in traces], [t.finish_reason for t in traces]
+    verdicts = judge_batch([p.answer for p in asked], texts, [p.statement for p in asked], endings)
     return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
 
 
 def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, float]:
-    """Outcomes of the greedy answers: correct_greedy, incorrect_greedy and so on, as far as they occur."""
-    said = zip(traces, verdicts, strict=True)
-    return totals({f"{verdict.outcome}_greedy": 1.0} for trace, verdict in said if trace.sample == 0)
+    """Outcomes of the greedy answers: correct_greedy, incorrect_greedy and so on, as far as they occur.
+
+    And how many of them were cut (unfinished_greedy), or have a reference that cannot be read (bad_references).
+    """
+    said = [verdict for trace, verdict in zip(traces, verdicts, strict=True) if trace.sample == 0]
+    reasons = {"unfinished": "unfinished_greedy", "bad-reference": "bad_references"}
+    return (
+        totals({f"{v.outcome}_greedy": 1.0} for v in said)
+        | dict.fromkeys(reasons.values(), 0.0)
+        | totals({reasons[v.reason]: 1.0} for v in said if v.reason in reasons)
+    )
 
 
 def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker) -> None:
     """Evaluate every shard that is not there yet, then say what came out."""
     settings = context.recipe.evaluation
     problems = context.inputs["problems"]
+    check_references(problems, settings.split, context.recipe.verification.bad_references, context.stage.name)
     shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output)
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))

@@ -108,6 +108,8 @@ def _method(
     body["problems"] = len(answers[policy].greedy)
     body["skipped"] = int(counts.get("skipped_prompts", 0))
     body["tokens"] = int(counts.get("tokens", 0))
+    body["unfinished"] = int(counts.get("unfinished_greedy", 0))
+    body["bad_references"] = int(counts.get("bad_references", 0))
     body["versus"] = None
     if baseline is not None and policy != baseline:
         compared = paired(answers[policy].greedy, answers[baseline].greedy)
@@ -159,22 +161,29 @@ def _samples(name: str, inputs: Mapping[str, Output], manifests: dict[str, dict[
 def _yield(sampling: Output, verification: Output) -> dict[str, Any]:
     """What became of the sampled traces."""
     outcomes = dict.fromkeys(OUTCOMES, 0)
-    problems = solved = 0
+    problems = solved = unfinished = bad_references = 0
     for index in verification.done_shards():
         problem_of = dict(zip(*sampling.read_shard(index, ["id", "problem_id"]).to_pydict().values(), strict=True))
         right: set[str] = set()
-        for row in verification.read_shard(index, ["trace_id", "outcome"]).to_pylist():
+        bad: set[str] = set()
+        for row in verification.read_shard(index, ["trace_id", "outcome", "reason"]).to_pylist():
             outcomes[row["outcome"]] += 1
+            unfinished += row["reason"] == "unfinished"
+            if row["reason"] == "bad-reference":
+                bad.add(problem_of[row["trace_id"]])
             if row["outcome"] == "correct":
                 right.add(problem_of[row["trace_id"]])
         problems += len(set(problem_of.values()))
         solved += len(right)
+        bad_references += len(bad)
     tokens = int(sampling.manifest()["counts"].get("tokens", 0))
     return {
         "problems": problems,
         "problems_solved": solved,
         "traces": sum(outcomes.values()),
         "outcomes": outcomes,
+        "unfinished": unfinished,  # traces that did not end by themselves
+        "bad_references": bad_references,  # problems whose reference cannot be read
         "tokens": tokens,
         "tokens_per_accepted": tokens / outcomes["correct"] if outcomes["correct"] else None,
         "difficulty": by_difficulty(sampling, verification),

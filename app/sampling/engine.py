@@ -23,12 +23,11 @@ class Request:
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
-    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back. `finish_reason` is stop (end token or stop text) or length (max_tokens or the context's end).
+    """What came back. `finish_reason` is stop (end token) or length (max_tokens or the context's end).
 
     `token_ids` are exactly what the engine emitted, the end token included where it was emitted; `text` leaves special
     tokens out. `seconds` is this request's share of the engine's time: shares of all requests add up to the time in
@@ -86,6 +85,19 @@ def check_fits(request: Request, context_length: int) -> int:
             f"{context_length}"
         )
     return min(request.max_tokens, room)
+
+
+async def fitting(work: Iterable[Coroutine[Any, Any, list[T]]]) -> tuple[list[T], int]:
+    """What each problem's work gives, in order; and how many prompts were too long, whose work gives nothing."""
+
+    async def one(problem: Coroutine[Any, Any, list[T]]) -> list[T] | None:
+        try:
+            return await problem
+        except PromptTooLong:
+            return None
+
+    found = await all_or_none(one(problem) for problem in work)
+    return [item for items in found if items is not None for item in items], found.count(None)
 
 
 async def all_or_none(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

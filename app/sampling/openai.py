@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from time import time
 from typing import Any
 
-import httpx
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, OpenAIError
 
 from app.errors import UserError
 from app.sampling.engine import Completion, Engine, PromptTooLong, Request, check_fits
 from app.sampling.meter import Meter
 from app.sampling.settings import Endpoint
 
-ATTEMPTS = 6  # of one request, with waits of about 1, 2, 4, 8 and 16 seconds between them
-LONGEST_WAIT = 60.0  # seconds; a Retry-After above it is obeyed all the same
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # the same request may succeed later
-UNKNOWN = 1 << 20  # context length: the endpoint's own limit decides where this one is not reached
+RETRIES = 8  # of one request, by the client library: after 0.5, 1, 2, 4 and then 8 seconds, or as Retry-After says
+UNKNOWN = 1 << 20  # context length, until the endpoint refuses a request and says its own
+CONTEXT = re.compile(r"context[ _]length|(?:maximum|max) model length|context window", re.IGNORECASE)
+LIMIT = re.compile(r"(?:context length|model length|context window)[^\d.]{0,40}(\d+)", re.IGNORECASE)
 Message = dict[str, str]
 
 
@@ -53,10 +51,12 @@ class OpenAIEngine(Engine):
     """At most `concurrency` requests at once; those that fail in passing (429, 5xx, lost connections) are repeated.
 
     The key is read from the environment variable `api_key_env`, where there is one, and goes only into the header.
+    Where the endpoint's context is smaller than `context_length`, the first refusal tells; from then on requests are
+    cut to it, so that the same texts come as where the context was known from the start.
 
     Raises, from every request:
         UserError: 401, 403, 404 or another refusal; repeated failure; the budget is spent.
-        PromptTooLong: the endpoint says that the prompt exceeds its context.
+        PromptTooLong: the prompt leaves no room in the endpoint's context.
     """
 
     def __init__(
@@ -68,31 +68,38 @@ class OpenAIEngine(Engine):
         context_length: int = UNKNOWN,
         budget: Budget | None = None,
         timeout: float = 600.0,
-        transport: httpx.AsyncBaseTransport | None = None,
+        http_client: DefaultAsyncHttpxClient | None = None,
     ) -> None:
         self.url, self.model, self.api_key_env = base_url.rstrip("/"), model, api_key_env
         self.context_length, self.budget = context_length, budget or Budget()
         self.meter = Meter()
         self._key = os.environ.get(api_key_env, "")
         self._slots = asyncio.Semaphore(concurrency)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=concurrency)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, transport=transport)
+        self._headers = {} if self._key else {"Authorization": Omit()}
+        self._client = AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=self.url,
+            timeout=timeout,
+            max_retries=RETRIES,
+            http_client=http_client,
+        )
 
     async def generate(self, request: Request) -> Completion:
         """One continuation of a token-id prompt. Needs an endpoint that returns token ids, as `vllm serve` does."""
-        answer, seconds = await self._post(
-            "completions",
-            {
-                "prompt": list(request.prompt_token_ids),
-                "max_tokens": check_fits(request, self.context_length),
-                "temperature": request.temperature,
-                "top_p": request.top_p,
-                "seed": request.seed,
-                "return_token_ids": True,
-                **({"stop": list(request.stop)} if request.stop else {}),
-            },
-        )
+        body = {
+            "prompt": list(request.prompt_token_ids),
+            "max_tokens": check_fits(request, self.context_length),
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": request.seed,
+            "extra_body": {"return_token_ids": True},
+        }
+        try:
+            answer, seconds = await self._post(self._client.completions, body)
+        except PromptTooLong as refused:
+            await self._learn_context(refused)
+            body["max_tokens"] = check_fits(request, self.context_length)
+            answer, seconds = await self._post(self._client.completions, body)
         choice = answer["choices"][0]
         if choice.get("token_ids") is None:
             raise UserError(f"{self.url}: returns no token ids, which traces need; use an endpoint of `vllm serve`")
@@ -104,7 +111,7 @@ class OpenAIEngine(Engine):
     ) -> Completion:
         """The answer to a conversation, as text: its `token_ids` are empty."""
         answer, seconds = await self._post(
-            "chat/completions",
+            self._client.chat.completions,
             {
                 "messages": list(messages),
                 "max_tokens": max_tokens,
@@ -118,7 +125,7 @@ class OpenAIEngine(Engine):
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     def _reason(self, choice: dict[str, Any]) -> str:
         reason = choice.get("finish_reason")
@@ -126,56 +133,74 @@ class OpenAIEngine(Engine):
             raise UserError(f"{self.url}: finished a request with {reason!r}, where stop or length was expected")
         return reason
 
-    async def _post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    async def _post(self, api: Any, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
         """The answer, and this request's share of the time in which the endpoint had work from here."""
         async with self._slots:
+            self.budget.check()
             with self.meter.request() as span:
-                answer = await self._attempts(path, body)
+                answer = self._read(await self._ask(api, body))
         return answer, span.seconds
 
-    async def _attempts(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        for attempt in range(1, ATTEMPTS + 1):
-            self.budget.check()
-            try:
-                response = await self._client.post(f"{self.url}/{path}", json={"model": self.model, **body})
-            except httpx.TransportError as error:
-                problem, wait = f"{type(error).__name__}: {error}", backoff(attempt)
-            else:
-                if response.status_code == 200:
-                    return self._read(response)
-                problem = self._refusal(response)
-                wait = retry_after(response.headers.get("retry-after")) or backoff(attempt)
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(wait)
-        raise UserError(f"{self.url}/{path}: failed {ATTEMPTS} times, the last time with {problem}")
-
-    def _read(self, response: httpx.Response) -> dict[str, Any]:
+    async def _ask(self, api: Any, body: dict[str, Any]) -> Any:
+        """The answer as the endpoint wrote it; the library repeats what fails in passing."""
         try:
-            answer = response.json()
-            usage = answer.get("usage") or {}
-            choices = answer["choices"]
-        except (ValueError, KeyError, AttributeError):
-            text = self._hide(response.text)
-            raise UserError(f"{self.url}: answers, but not as an OpenAI endpoint does: {text[:200]!r}") from None
+            raw = await api.with_raw_response.create(model=self.model, extra_headers=self._headers, **body)
+            return raw.http_response.json()
+        except APIStatusError as error:
+            raise self._refusal(error.status_code, self._hide(error.response.text)[:500]) from None
+        except APIConnectionError as error:
+            problem = f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
+            raise UserError(f"{self.url}: failed {1 + RETRIES} times, the last time with {problem}") from None
+        except ValueError:
+            raise self._strange(raw.text) from None
+
+    def _read(self, answer: Any) -> dict[str, Any]:
+        if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+            raise self._strange(str(answer))
+        usage = answer.get("usage") or {}
         self.budget.read += usage.get("prompt_tokens") or 0
         self.budget.written += usage.get("completion_tokens") or 0
-        if not choices:
+        if not answer["choices"]:
             raise UserError(f"{self.url}: answered without a choice")
         return answer
 
-    def _refusal(self, response: httpx.Response) -> str:
-        """What a failed response says, where it may pass; else the exception that fits it."""
-        status, text = response.status_code, self._hide(response.text)[:500]
-        if status in PASSING:
-            return f"{status} {text}"
+    def _refusal(self, status: int, text: str) -> Exception:
+        """The exception that fits a failed response."""
         if status in (401, 403):
             state = "was refused" if self._key else "is not set"
-            raise UserError(f"{self.url}: {status}: the key in the environment variable {self.api_key_env} {state}")
+            return UserError(f"{self.url}: {status}: the key in the environment variable {self.api_key_env} {state}")
         if status == 404:
-            raise UserError(f"{self.url}: 404: no model {self.model!r} or no such address (it ends in /v1?): {text}")
-        if status == 400 and ("context length" in text or "context_length" in text):
-            raise PromptTooLong(text)
-        raise UserError(f"{self.url}: {status}: {text}")
+            return UserError(f"{self.url}: 404: no model {self.model!r} or no such address (it ends in /v1?): {text}")
+        if status == 400 and CONTEXT.search(text):
+            return PromptTooLong(text)
+        if status in (408, 409, 429) or status >= 500:
+            return UserError(f"{self.url}: failed and was repeated in vain, the last time with {status} {text}")
+        return UserError(f"{self.url}: {status}: {text}")
+
+    async def _learn_context(self, refused: PromptTooLong) -> None:
+        """Take the endpoint's context length from its refusal, else from its list of models (`max_model_len`).
+
+        Raises UserError where neither says a length that is below the one that was asked for.
+        """
+        said = LIMIT.search(str(refused))
+        length = int(said[1]) if said else await self._listed_context()
+        if length is None or length > self.context_length:
+            told = "set placement.sampling.max_model_len to its context length"
+            raise UserError(f"{self.url}: refuses a prompt and does not say how long it may be; {told}: {refused}")
+        self.context_length = length
+
+    async def _listed_context(self) -> int | None:
+        try:
+            raw = await self._client.models.with_raw_response.list(extra_headers=self._headers)
+            listed = raw.http_response.json()
+        except (OpenAIError, ValueError):  # an endpoint need not list its models
+            return None
+        models = listed.get("data") if isinstance(listed, dict) else None
+        lengths = [m.get("max_model_len") for m in models or [] if isinstance(m, dict) and m.get("id") == self.model]
+        return lengths[0] if lengths else None
+
+    def _strange(self, text: str) -> UserError:
+        return UserError(f"{self.url}: answers, but not as an OpenAI endpoint does: {self._hide(text)[:200]!r}")
 
     def _hide(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
@@ -196,22 +221,3 @@ def endpoint_engine(endpoint: Endpoint, context_length: int | None) -> OpenAIEng
         Budget(**endpoint.budget.model_dump()),
         endpoint.timeout,
     )
-
-
-def backoff(attempt: int) -> float:
-    """Seconds before the next attempt: doubled each time, with jitter so that clients do not return together."""
-    return min(2.0 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
-
-
-def retry_after(value: str | None) -> float | None:
-    """A Retry-After header as seconds from now: a number or a date. None where absent or unreadable."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
-        return None

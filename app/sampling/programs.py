@@ -40,13 +40,22 @@ def trace_of(problem: Problem, sample: int, policy: str, request: Request, done:
 
 
 async def sample_n(
-    engine: Engine, problem: Problem, prompt_ids: Sequence[int], settings: SamplingSettings, seed: int, policy: str
+    engine: Engine,
+    problem: Problem,
+    prompt_ids: Sequence[int],
+    settings: SamplingSettings,
+    seed: int,
+    policy: str,
+    numbers: Sequence[int] | None = None,
 ) -> list[tuple[Trace, Completion]]:
-    """`settings.samples` traces of one problem, in order of their sample number, with what the engine said of each.
+    """Traces of one problem in order of their sample number, with what the engine said of each.
+
+    Args:
+        numbers: those to draw; None draws all `settings.samples`.
 
     Raises PromptTooLong where the context has no room for the prompt.
     """
-    numbers = range(settings.samples)
+    numbers = range(settings.samples) if numbers is None else numbers
     requests = [sample_request(problem, prompt_ids, n, settings, seed, policy) for n in numbers]
     done = await engine.generate_n(requests)
     return [(trace_of(problem, n, policy, r, d), d) for n, r, d in zip(numbers, requests, done, strict=True)]

@@ -32,8 +32,22 @@ class SamplingSettings(Settings):
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=512, ge=1)
+    continued_at: tuple[int, ...] = ()  # traces are drawn to these lengths first, and those cut there go on from there
     problems_per_shard: int = Field(default=32, ge=1)
     until: Until | None = None
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Tokens at which traces are cut, in turn; the last is `max_tokens`."""
+        return (*self.continued_at, self.max_tokens)
+
+    @model_validator(mode="after")
+    def _cuts_grow(self) -> SamplingSettings:
+        if self.continued_at and self.until:
+            raise ValueError("continued_at: not with until, which judges traces as they are first drawn")
+        if any(low >= high for low, high in zip((0, *self.continued_at), self.cuts, strict=True)):
+            raise ValueError("continued_at: give lengths that grow and are below max_tokens, for example [512]")
+        return self
 
     @model_validator(mode="after")
     def _quotas_fit(self) -> SamplingSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from itertools import chain
 
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import Problems
@@ -12,16 +11,17 @@ from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling import utilisation
-from app.sampling.engine import Completion, Engine, all_or_none
-from app.sampling.longer import continue_cut, shorter_run
+from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
 from app.sampling.programs import sample_n
+from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
 from app.sampling.settings import EnginePlacement
 from app.sampling.until import Search, sample_until
 from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
+from app.verification.gate import check_references
 from app.verification.judge import judge
 from app.written import Receipt
 
@@ -60,11 +60,11 @@ class SamplingWorker(EngineWorker):
     """Shard i = the i-th slice of the training problems; one program a problem, all at once."""
 
     def __init__(
-        self, recipe: Recipe, policy: Policy, problems: Output, output: Output, shorter: Output | None = None
+        self, recipe: Recipe, policy: Policy, problems: Output, output: Output, earlier: Earlier | None = None
     ) -> None:
         super().__init__(recipe, policy)
         assert recipe.sampling
-        self.settings, self.output, self.shorter = recipe.sampling, output, shorter
+        self.settings, self.output, self.earlier = recipe.sampling, output, earlier
         self.problems = Problems(problems, "train")
         self.engine_name = uuid.uuid4().hex  # of this start: actors share no name, and neither do sessions
 
@@ -72,31 +72,39 @@ class SamplingWorker(EngineWorker):
         """Sample the shard's problems, write their traces in the order of the problems."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        fitting = [(problem, ids) for problem, ids in prompts if len(ids) < self.engine.context_length]
-        pairs, counts = await (self._until(fitting) if self.settings.until else self._plain(index, fitting))
+        pairs, counts = await (self._until(prompts) if self.settings.until else self._plain(index, prompts))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
-        counts["skipped_prompts"] = float(len(prompts) - len(fitting))
         self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
         return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
 
     async def _plain(self, index: int, prompts: list[Prompt]) -> Sampled:
-        """All samples of the problems; those of a shorter run, where there is one, continued if they were cut there."""
-        seed, policy = self.recipe.seed, self.policy.fingerprint
-        earlier: dict[str, list[Trace]] = {}
-        for trace in Trace.from_table(self.shorter.read_shard(index)) if self.shorter else []:
-            earlier.setdefault(trace.problem_id, []).append(trace)
+        """All samples of the problems; what an earlier run drew of them is taken over."""
+        earlier = self.earlier.traces(index) if self.earlier else {}
+        pairs, skipped = await fitting(self._samples(problem, ids, earlier) for problem, ids in prompts)
+        reused = sum((trace.problem_id, trace.sample) in earlier for trace, _ in pairs)
+        counts = {"skipped_prompts": float(skipped)}
+        return pairs, counts | ({"from_earlier_run": float(reused)} if reused else {})
 
-        async def one(problem: Problem, ids: list[int]) -> list[tuple[Trace, Completion]]:
-            if problem.id not in earlier:
-                return await sample_n(self.engine, problem, ids, self.settings, seed, policy)
-            return await all_or_none(
-                continue_cut(self.engine, trace, self.settings, seed, self.renderer.decode)
-                for trace in earlier[problem.id]
-            )
+    async def _samples(
+        self, problem: Problem, ids: list[int], earlier: dict[tuple[str, int], Trace]
+    ) -> list[tuple[Trace, Completion]]:
+        """All samples of one problem, in order. Raises PromptTooLong."""
+        settings, seed, decode = self.settings, self.recipe.seed, self.renderer.decode
+        numbers = range(settings.samples)
+        missing = [n for n in numbers if (problem.id, n) not in earlier]
+        first = settings.model_copy(update={"max_tokens": settings.cuts[0]})
+        new = await sample_n(self.engine, problem, ids, first, seed, self.policy.fingerprint, missing)
+        drawn = dict(zip(missing, new, strict=True))
+        passed = len(self.earlier.cuts) if self.earlier else 0
 
-        found = await all_or_none(one(problem, ids) for problem, ids in prompts)
-        kept = sum(len(traces) for traces in earlier.values())
-        return list(chain.from_iterable(found)), {"from_shorter_run": float(kept)} if kept else {}
+        async def one(n: int) -> tuple[Trace, Completion]:
+            if n in drawn:
+                return await continue_through(self.engine, drawn[n], settings.cuts[1:], settings, seed, decode)
+            trace = earlier[problem.id, n]
+            kept = trace, Completion((), "", trace.finish_reason)
+            return await continue_through(self.engine, kept, settings.cuts[passed:], settings, seed, decode)
+
+        return await all_or_none(one(n) for n in numbers)
 
     async def _until(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
@@ -110,8 +118,9 @@ class SamplingWorker(EngineWorker):
         await sample_until(searches, samples, self.settings.until.most or samples)
         verdicts = [verdict for search in searches for _, _, verdict in search.kept]
         counts = {
+            "skipped_prompts": float(sum(search.too_long for search in searches)),
             "correct": float(sum(v.correct for v in verdicts)),
-            "quotas_unmet": float(sum(not search.tally.met for search in searches)),
+            "quotas_unmet": float(sum(not search.tally.met and not search.too_long for search in searches)),
             "surplus": float(sum(search.surplus for search in searches)),
             "surplus_seconds": sum(s.surplus_seconds for s in searches) + self.engine.meter.take_aborted(),
         }
@@ -120,7 +129,9 @@ class SamplingWorker(EngineWorker):
 
 async def judge_beside(problem: Problem, trace: Trace) -> Verdict:
     """A verdict from another thread: the loop that feeds the engine does not wait for it."""
-    return await asyncio.to_thread(judge, problem.answer, trace.text, question=problem.statement)
+    return await asyncio.to_thread(
+        judge, problem.answer, trace.text, question=problem.statement, finish_reason=trace.finish_reason
+    )
 
 
 def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[str, float]:
@@ -149,13 +160,24 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
     problems = context.inputs["problems"]
+    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
-    shorter = shorter_run(context)
-    if shorter:
-        context.progress.say("only traces that an earlier run cut at a smaller max_tokens are continued")
-    arguments = (context.recipe, policy_of(context), problems, context.output, shorter)
+    arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))
     run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
     report(context)
+
+
+def take_over(context: StageContext) -> Earlier | None:
+    """The earlier run whose traces are used, said; or how the recipe could use shorter ones."""
+    settings, say = context.recipe.sampling, context.progress.say
+    assert settings
+    found = finished_siblings(context)
+    earlier = reusable(found, settings)
+    if earlier:
+        say(f"up to {min(earlier.samples, settings.samples)} traces a problem come from sampling/{earlier.output.key}")
+    elif cuts := shorter_cuts(found, settings):
+        say(f"drawn anew; sampling.continued_at: {cuts} would go on from traces of an earlier run that ended there")
+    return earlier
 
 
 def report(context: StageContext) -> None:

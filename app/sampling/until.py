@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.records import Problem, Trace, Verdict
-from app.sampling.engine import Completion, Engine, all_or_none
+from app.sampling.engine import Completion, Engine, PromptTooLong, all_or_none
 from app.sampling.programs import sample_request, trace_of
 from app.sampling.settings import SamplingSettings, Until
 
@@ -96,13 +96,17 @@ class Search:
         self.settings, self.seed, self.policy, self.judge, self.ahead = settings, seed, policy, judge, ahead
         self.tally = Tally(settings.until)
         self.kept: list[Judged] = []  # samples 0..m, in order
+        self.too_long = False  # the prompt leaves the context no room: nothing is drawn
         self.surplus = 0  # requests asked for in vain: aborted, or finished above m
         self.surplus_seconds = 0.0  # engine time of those that finished
         self._ready: dict[int, Judged] = {}
         self._asked: dict[asyncio.Task[None], int] = {}
 
     async def run(self, limit: int) -> None:
-        """Draw until the quotas are met or `limit` samples are there. Raises PromptTooLong, EngineDead."""
+        """Draw until the quotas are met or `limit` samples are there; none where the prompt is `too_long`.
+
+        Raises EngineDead.
+        """
         try:
             while not self.tally.met and len(self.kept) < limit:
                 self._ask(min(limit, len(self.kept) + self.tally.wanted(self.ahead)))
@@ -111,6 +115,8 @@ class Search:
                     del self._asked[task]
                     task.result()
                 self._count()
+        except PromptTooLong:
+            self.too_long = True
         finally:
             await self._abort()
 
@@ -151,8 +157,9 @@ async def sample_until(searches: Sequence[Search], samples: int, most: int) -> N
     unit: what is drawn does not depend on where or beside what a shard runs.
     """
     await all_or_none(search.run(samples) for search in searches)
-    spare = sum(samples - len(search.kept) for search in searches)
-    unmet = [search for search in searches if not search.tally.met]
+    able = [search for search in searches if not search.too_long]
+    spare = sum(samples - len(search.kept) for search in able)
+    unmet = [search for search in able if not search.tally.met]
     if unmet and most > samples and spare >= len(unmet):
         limit = min(most, samples + spare // len(unmet))
         await all_or_none(search.run(limit) for search in unmet)

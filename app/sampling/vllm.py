@@ -86,20 +86,18 @@ class VllmEngine(Engine):
             "top_p": request.top_p,
             "seed": request.seed,
             "max_tokens": check_fits(request, self.context_length),
-            "stop": list(request.stop),
-            "detokenize": bool(request.stop),
+            "detokenize": False,
         }
 
     async def generate(self, request: Request) -> Completion:
-        """Write one continuation; see Engine. The text is decoded once at the end, where no stop text is asked for."""
+        """Write one continuation; see Engine. The text is decoded once, at the end."""
         parameters, prompt = self.parameters(request), list(request.prompt_token_ids)
         with self.meter.request() as span:
-            tokens, text, reason = await self.process.generate(prompt, parameters, self.adapter)
+            tokens, _, reason = await self.process.generate(prompt, parameters, self.adapter)
             self.meter.wrote(len(tokens))
         if reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.id}: vLLM finished it with {reason!r}")
-        if not request.stop:
-            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return Completion(tuple(tokens), text, reason, span.seconds)
 
     async def load_weights(self, path: str) -> None:

@@ -45,6 +45,8 @@ def run(context: StageContext) -> None:
     job = make_job(context)
     corpus = load(job.dataset, job.settings.max_length, job.preference)
     check_start(job, corpus)
+    if job.settings.evaluate_every:
+        import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["problems"])
     strange = alarms.of_data(corpus)
     if corpus.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())

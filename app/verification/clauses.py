@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 
+from app.verification.numerals import NUMERAL
+
 _MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)\$", re.DOTALL)
 _JOIN = re.compile(r"\s*(?:,?\s*(?:and|or)|,|;)\s*")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,} +[A-Za-z]{2,}")
 _COMMANDS = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
 _END = re.compile(
     r"\n|[.!?](?=\s|$|\*)|\u3002|\s(?:because|since|as it|which|where|so that|I hope|\(because|as required|when)\b|;\s"
-)
-_NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<![)\]}\w])-\s?)?[$\u20ac\u00a3]?\s?-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\.?)(?:\s?/\s?\d+(?![\d.]))?"
-    r"(?:\s?\\?%)?"
 )
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
 _GROUP = re.compile(r"[(\[{][^()\[\]{}]{1,80},[^()\[\]{}]{1,80}[)\]}]")
@@ -130,7 +128,7 @@ def last_number(line: str) -> tuple[str, int] | None:
     if "<<" in line:
         line = _CALCULATOR.sub("", line)
     last = None
-    for match in _NUMBER.finditer(line):
+    for match in NUMERAL.finditer(line):
         if not any(c.isdigit() for c in match[0]) or _ORDINAL.match(line, match.end()):
             continue
         if last is None or not _result(line, last, match):
@@ -146,7 +144,7 @@ def last_number(line: str) -> tuple[str, int] | None:
 
 def all_numbers(text: str) -> list[str]:
     """The numbers of a text, in order, ordinals left out."""
-    found = (m for m in _NUMBER.finditer(text[:2_000]) if not _ORDINAL.match(text, m.end()))
+    found = (m for m in NUMERAL.finditer(text[:2_000]) if not _ORDINAL.match(text, m.end()))
     return [m[0].strip().rstrip(".") for m in found if any(c.isdigit() for c in m[0])]
 
 

@@ -19,6 +19,8 @@ from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # any but between two digits
+_RATIO = re.compile(r"\b(?:ratio|scale|odds|proportion)", re.IGNORECASE)
+_STRANGE = re.compile(r"[@~^_|#&?<>=]")  # signs that are no punctuation: `4 @` is not `4`
 _NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
@@ -111,7 +113,7 @@ def _words(reference: str, answer: str, question: str | None) -> Comparison | No
         time = wording.clock(reference)
         if time is not None:
             other = wording.clock(answer)
-            if other is not None and (time[1] or other[1] or time[0] % 43200 == other[0] % 43200):
+            if other is not None and not _asks_ratio(question):
                 same = wording.same_time(time, other)
                 return Comparison(same, "equal" if same else "different", "words")
             if time[1] is not None and time[1] != "24":
@@ -119,9 +121,15 @@ def _words(reference: str, answer: str, question: str | None) -> Comparison | No
     return None
 
 
+def _asks_ratio(question: str | None) -> bool:
+    """Whether `2:40` may be a ratio: two times of day are compared as such where the question speaks of none."""
+    return question is not None and _RATIO.search(question) is not None
+
+
 def _unread(reference: str, answer: str, why: str) -> Comparison:
     """One side is no mathematics: equal words, or nothing can be said."""
-    if wording.same_words(reference, answer) or _squeezed(reference) == _squeezed(answer):
+    strange = _STRANGE.search(answer) is not None and _STRANGE.search(reference) is None
+    if (not strange and wording.same_words(reference, answer)) or _squeezed(reference) == _squeezed(answer):
         return Comparison(True, "equal", "words")
     return Comparison(False, why, "none", "unparsed", readable=False)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import perf_counter
 
-from app.records import Verdict
+from app.records import FINISH_REASONS, Verdict
 from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
+from app.verification.parser import changes_a_number
+from app.verification.references import readable
 
-VERSION = "1"  # bump when a verdict could change; stages put it in their keys
+VERSION = "3"  # bump when a verdict could change; stages put it in their keys
 
 
 def fingerprint() -> str:
@@ -23,7 +26,7 @@ def equivalent(reference: str, answer: str, *, question: str | None = None) -> b
     return compare(reference, answer, question=question).same
 
 
-def judge(reference: str, text: str, *, question: str | None = None) -> Verdict:
+def judge(reference: str, text: str, *, question: str | None = None, finish_reason: str | None = None) -> Verdict:
     """Judge the final answer of a trace.
 
     Args:
@@ -31,30 +34,40 @@ def judge(reference: str, text: str, *, question: str | None = None) -> Verdict:
         text: the trace, as sampled.
         question: the problem statement, where known: it settles a few ambiguities (percent, what was
             asked for, options).
+        finish_reason: how the trace ended: stop, length or abort; None where nobody knows. One that did not end by
+            itself has no answer, whatever stands in it: `#### 2` may be the middle of `#### 29`.
 
     Returns:
-        A Verdict with an empty trace_id. `unparsed` means no answer was found or it could not be read; `timeout` and
-        `error` say nothing about the trace.
+        A Verdict with an empty trace_id. `unparsed` means no answer was found or it could not be read (`unfinished`:
+        the trace was cut); `timeout` and `error` say nothing about the trace (`bad-reference`: the reference cannot
+        be read).
     """
     started = perf_counter()
-    outcome, extracted, reason, tier = _judge(reference, text, question)
+    outcome, extracted, reason, tier = _judge(reference, text, question, finish_reason)
     return Verdict("", outcome, extracted, reason, tier, perf_counter() - started)
 
 
 def judge_batch(
-    references: Sequence[str], texts: Sequence[str], questions: Sequence[str | None] | None = None
+    references: Sequence[str],
+    texts: Sequence[str],
+    questions: Sequence[str | None] | None = None,
+    finish_reasons: Sequence[str | None] | None = None,
 ) -> list[Verdict]:
-    """Verdicts of aligned rows, in order. Equal (reference, answer, question) rows are compared once."""
-    if len(references) != len(texts) or (questions is not None and len(questions) != len(texts)):
-        raise ValueError(
-            f"judge_batch: {len(references)} references, {len(texts)} texts, "
-            f"{'no' if questions is None else len(questions)} questions: the lengths must agree"
-        )
+    """Verdicts of aligned rows, in order, each as `judge` gives it.
+
+    Equal (reference, answer, question) rows are compared once.
+    """
+    sizes = [None if column is None else len(column) for column in (references, texts, questions, finish_reasons)]
+    if set(sizes) - {len(texts), None}:
+        told = zip(sizes, ("references", "texts", "questions", "finish reasons"), strict=True)
+        listed = ", ".join(f"{'no' if size is None else size} {name}" for size, name in told)
+        raise ValueError(f"judge_batch: {listed}: the lengths must agree")
     seen: dict[Key, Row] = {}
     verdicts = []
     for i, (reference, text) in enumerate(zip(references, texts, strict=True)):
         started = perf_counter()
-        outcome = _judge(reference, text, questions[i] if questions else None, seen)
+        question = questions[i] if questions else None
+        outcome = _judge(reference, text, question, finish_reasons[i] if finish_reasons else None, seen)
         verdicts.append(Verdict("", *outcome, perf_counter() - started))
     return verdicts
 
@@ -62,25 +75,37 @@ def judge_batch(
 Row = tuple[str, str | None, str, str]  # outcome, extracted, reason, tier
 Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
 
+UNFINISHED: Row = ("unparsed", None, "unfinished", "none")
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
+_WORDED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}|\\[$%,;! ]|\$")
+_SIGNS = re.compile(r"[\\^_@{}|<>?~#&]")
 
 
-def _judge(reference: str, text: str, question: str | None, seen: dict[Key, Row] | None = None) -> Row:
+def _judge(
+    reference: str, text: str, question: str | None, ending: str | None, seen: dict[Key, Row] | None = None
+) -> Row:
     """One trace. A defect of the verifier itself is that row's outcome `error`, named, and no other row's."""
-    if not isinstance(reference, str) or not reference.strip():
-        return "error", None, "bad-reference", "none"
     if not isinstance(text, str):
         return "error", None, "bad-text", "none"
+    if ending not in (None, *FINISH_REASONS):
+        return "error", None, "bad-finish-reason", "none"
     try:
+        if not readable(reference):
+            return "error", None, "bad-reference", "none"
+        if ending not in (None, "stop"):
+            return UNFINISHED
         return _decide(reference, text, question, {} if seen is None else seen)
     except Exception as error:
         return "error", None, f"internal-{type(error).__name__}", "none"
 
 
 def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row]) -> Row:
+    unread: list[str] = []
     for found in candidates(text):
         if isinstance(found, Missing):
             return "unparsed", None, found.reason, "none"
+        if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
+            continue
         key = (reference, found.answer, found.evidence, question)
         if key in seen:
             return seen[key]
@@ -91,7 +116,15 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
         if strong or result.readable:
             seen[key] = _outcome(result), answer, result.reason, result.tier
             return seen[key]
+        if not _sentence(answer):
+            unread.append(answer)
     return "unparsed", None, "no-answer", "none"
+
+
+def _sentence(answer: str) -> bool:
+    """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
+    words = _WORDED.sub(r" \1 ", answer)
+    return _SIGNS.search(words) is None and not changes_a_number(words.partition(",")[0])
 
 
 def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
@@ -100,6 +133,8 @@ def _inside(reference: str, found: Extraction, question: str | None, first: Comp
     numbers = all_numbers(found.answer)
     if formula is not None:
         inner = formula[0]
+    elif not _sentence(found.answer):
+        return first, found.answer
     elif len(set(numbers)) == 1 or (numbers and found.evidence == "phrase"):
         inner = numbers[0]
     else:

@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     | (?P<ellipsis>(?P<dw>\d*)\.(?P<df>\d{0,20}?)(?P<dr>\d{1,6}?)(?P=dr){2,}(?:\.\.\.|\s?\\[lc]?dots))
     | (?P<num>(?:
         (?P<euro>\d{1,3}(?:\.\d{3})+,\d+(?![\d,]) | \d{1,3}(?:\.\d{3}){2,}(?![\d.,]))
-        | (?P<grouped>(?:\d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3})(?![\d,]))(?:\.\d+)?
+        | (?P<grouped>(?:[1-9]\d{0,2}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3})(?![\d,]))(?:\.\d+)?
         | \d{1,3}(?:[ ]\d{3})+(?!\d)(?:\.\d+)?
         | \d+(?:\.\d+|\.(?![.\d]))?
         | \.\d+)
@@ -91,6 +91,12 @@ _ALIASES = {
     "dfrac": "frac",
     "tfrac": "frac",
     "cfrac": "frac",
+    "nicefrac": "frac",
+    "sfrac": "frac",
+    "xfrac": "frac",
+    "flatfrac": "frac",
+    "slfrac": "frac",
+    "frac*": "frac",
     "dbinom": "binom",
     "tbinom": "binom",
     "leq": "le",
@@ -295,6 +301,8 @@ class _Lexer:
             self.push("fn", FUNCTIONS[name], gap)
         elif name in GREEK:
             self.push("sym", name, gap)
+        elif name in ("ei", "ej", "ek"):  # unit vectors, by normalise.py
+            self.push("sym", f"\\{name[1]}", gap)
         elif name in ("pi", "infty"):
             self.push("const", "pi" if name == "pi" else "inf", gap)
         elif name in ("$", "euro", "pounds"):

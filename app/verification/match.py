@@ -31,6 +31,7 @@ from app.verification.relations import named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
 from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
+from app.verification.vectors import in_units, is_array, is_line, reduced, same_line
 
 _LISTS = frozenset({"", "or", "{}"})
 _MAX_LOOSE = 24  # members compared pair by pair, after those with exact values are matched
@@ -56,6 +57,8 @@ class Matcher:
             return self.same_equations(reference, answer)
         if self.same_bodies(left.value, right.value):
             return True
+        if is_line(left.value) and not any(n is not None and n.kind == "call" for n in (left.label, right.label)):
+            return same_line(left.value, right.value)
         # a rounded form beside the exact one: "2/3 \approx 0.67"
         return any(self.same_bodies(left.value, r) for r in right.rounded) or (
             bool(left.rounded) and any(self.same_bodies(r, right.value) for r in left.rounded)
@@ -162,7 +165,9 @@ class Matcher:
     # lists ------------------------------------------------------------------------------------------------------------
     def same_bodies(self, reference: Node, answer: Node) -> bool:
         """Compare two values, tuples, lists, matrices, ratios."""
-        reference, answer = expand_signs(reference), expand_signs(answer)
+        reference, answer = reduced(expand_signs(reference)), reduced(expand_signs(answer))
+        if is_array(reference) != is_array(answer):
+            reference, answer = _spread(reference, answer), _spread(answer, reference)
         if is_infinite(reference) or is_infinite(answer):
             return reference == answer
         if reference.kind == "matrix" or answer.kind == "matrix":
@@ -273,7 +278,7 @@ class Matcher:
         return all(self.same_bodies(a, b) for r, s in zip(left, right, strict=True) for a, b in zip(r, s, strict=True))
 
     def same_ratios(self, reference: Node, answer: Node) -> bool:
-        """`2:3` equals `4:6` and, of two parts, `2/3`."""
+        """`2:3` equals `4:6` and, of two parts, `2/3`. With a part of zero it is a score: equal part by part."""
         left = reference.args if reference.kind == "ratio" else None
         right = answer.args if answer.kind == "ratio" else None
         if left is None and right is not None and len(right) == 2:
@@ -282,6 +287,8 @@ class Matcher:
             return self.same_quantities(quotient(left), answer)
         if left is None or right is None or len(left) != len(right):
             return False
+        if any(exact(part) == {} for part in (*left, *right)):
+            return all(self.same_quantities(a, b) for a, b in zip(left, right, strict=True))
         return all(
             self.same_quantities(Node("mul", (left[0], right[i])), Node("mul", (left[i], right[0])))
             for i in range(1, len(left))
@@ -361,3 +368,10 @@ class Matcher:
         value = exact(reference)
         rational = None if value is None else as_rational(value)
         return rational is not None and abs(rational) >= 1
+
+
+def _spread(node: Node, other: Node) -> Node:
+    """`2i - j` as the vector `(2, -1)` where the other side is one."""
+    if not is_array(other):
+        return node
+    return in_units(node, len(other.args)) or node

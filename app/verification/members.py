@@ -43,16 +43,35 @@ def expand_signs(node: Node) -> Node:
         return node
     if count > _MAX_SIGNS:
         raise TooCostly("too many plus-minus signs")
-    return seq((_signed(node, 1), _signed(node, -1)), "or")
+    if any(n.kind == "pm" and n.value == "-+" for n in walk(node)):
+        return seq((_signed(node, 1), _signed(node, -1)), "or")
+    found = [node]
+    for _ in range(count):
+        found = [_first_signed(n, sign) for n in found for sign in (1, -1)]
+    return seq(found, "or")
 
 
 def _signed(node: Node, sign: int) -> Node:
+    """Every sign at once, as `\\pm` and `\\mp` beside each other mean it."""
     if node.kind == "pm":
         inner = _signed(node.args[0], sign)
         return inner if (sign > 0) == (node.value == "+-") else neg(inner)
     if not node.args:
         return node
-    args = tuple(_signed(a, sign) for a in node.args)
+    return _rebuilt(node, tuple(_signed(a, sign) for a in node.args))
+
+
+def _first_signed(node: Node, sign: int) -> Node:
+    """The outermost first sign alone; the signs left are free, as in `(\\pm 1, \\pm 2)`, which is four points."""
+    if node.kind == "pm":
+        return node.args[0] if sign > 0 else neg(node.args[0])
+    for i, arg in enumerate(node.args):
+        if any(n.kind == "pm" for n in walk(arg)):
+            return _rebuilt(node, (*node.args[:i], _first_signed(arg, sign), *node.args[i + 1 :]))
+    return node
+
+
+def _rebuilt(node: Node, args: tuple[Node, ...]) -> Node:
     return add(*args) if node.kind == "add" else Node(node.kind, args, node.value)
 
 

@@ -10,7 +10,7 @@ from app.verification.limits import MAX_DIGITS, TooLarge
 
 _PLAIN = re.compile(
     r"(?:\\?\$)? ?([-+\u2212]?) ?(?:\\?\$)? ?"
-    r"(?:(\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!)\d{3})+|\d+)(?:\.(\d*))?|\.(\d+))\.?",
+    r"(?:([1-9]\d{0,2}(?:(?:,|\{,\}|\\,|\\!,|,\\!)\d{3})+|\d+)(?:\.(\d*))?|\.(\d+))\.?",
     re.ASCII,
 )
 _GROUPING = re.compile(r"[^\d]+")

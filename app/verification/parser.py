@@ -26,8 +26,8 @@ _RELATIONS = {
 }
 _SEPARATORS = (",", ";", "and", "or", "where", "newline", "implies", "quad")
 _CLOSING = frozenset({")", "]", "\\}", "}", ">>"})
-_BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|eight|ten|sixteen)\s*\}{0,2}")
-_BASE_WORDS = {"two": 2, "eight": 8, "ten": 10, "sixteen": 16}
+_BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|three|eight|ten|sixteen)\s*\}{0,2}")
+_BASE_WORDS = {"two": 2, "three": 3, "eight": 8, "ten": 10, "sixteen": 16}
 _MAX_NOUNS = 8
 # Words that change what the number beside them says, so that it may not be read without them.
 _CHANGING = frozenset(
@@ -47,8 +47,13 @@ _CHANGING = frozenset(
         "until",
         "unknown",
         "impossible",
+        "divisible",
+        "divides",
+        "bound",
+        "close",
     ]
 )
+_RELATED = re.compile(r"\b(?:multiples?|factors?|divisors?|powers?)\s+of\b")  # `multiples of 7` is not 7
 
 
 class AnswerParser(CommandParser):
@@ -265,10 +270,17 @@ def parse(text: str, *, split_commas: bool = False) -> Node:
     text = normalise(text)
     if not text:
         raise Unreadable("nothing")
+    if " of" in text and _RELATED.search(text):
+        raise Unreadable("another number than the one beside it")
     match = _BASED.fullmatch(text.replace(" ", ""))
     if match:
         return based(match[1], _BASE_WORDS[match[2]] if match[2] in _BASE_WORDS else _base(match[2]))
     return _check(AnswerParser(tokenise(text, split_commas=split_commas)).answer())
+
+
+def changes_a_number(words: str) -> bool:
+    """Whether words say that a number beside them is not the value: "at least 7", "a multiple of 7"."""
+    return not _CHANGING.isdisjoint(words.lower().split()) or _RELATED.search(words) is not None
 
 
 def _base(text: str) -> int:
@@ -278,4 +290,4 @@ def _base(text: str) -> int:
     return base
 
 
-__all__ = ["AnswerParser", "Token", "parse", "read"]
+__all__ = ["AnswerParser", "Token", "changes_a_number", "parse", "read"]

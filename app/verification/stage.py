@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from app.problems.select import Problems
@@ -9,6 +10,7 @@ from app.records import Problem, Trace, Verdict
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
+from app.verification.gate import check_references
 from app.verification.judge import judge_batch
 from app.written import Receipt
 
@@ -22,31 +24,46 @@ class VerificationWorker:
 
     async def process(self, index: int) -> Receipt:
         """Verdicts of shard `index`, in the order of its traces."""
-        traces = self.traces.read_shard(index, ["id", "problem_id", "text"])  # the token ids are most of a shard
-        ids, asked, texts = (column.to_pylist() for column in traces.columns)
-        verdicts = judge_rows(ids, asked, texts, self.problems.named(asked))
+        names = ["id", "problem_id", "text", "finish_reason"]  # the token ids are most of a shard
+        ids, asked, texts, endings = (column.to_pylist() for column in self.traces.read_shard(index, names).columns)
+        verdicts = judge_rows(ids, asked, texts, endings, self.problems.named(asked))
         counts = {"verdicts": float(len(verdicts)), "verifier seconds": sum(v.seconds for v in verdicts)}
         for verdict in verdicts:
             counts[verdict.outcome] = counts.get(verdict.outcome, 0) + 1
+        counts |= reason_counts(zip(asked, verdicts, strict=True))
         return self.output.write_shard(index, Verdict.table(verdicts), counts)
 
 
 def judge_traces(traces: list[Trace], problems: dict[str, Problem]) -> list[Verdict]:
     """One Verdict a trace, same order, against its problem's reference answer."""
-    return judge_rows([t.id for t in traces], [t.problem_id for t in traces], [t.text for t in traces], problems)
+    ids, asked = [t.id for t in traces], [t.problem_id for t in traces]
+    return judge_rows(ids, asked, [t.text for t in traces], [t.finish_reason for t in traces], problems)
 
 
-def judge_rows(ids: list[str], asked: list[str], texts: list[str], problems: dict[str, Problem]) -> list[Verdict]:
-    """The same from columns: ids of traces and of their problems, and what the traces say."""
+def judge_rows(
+    ids: list[str], asked: list[str], texts: list[str], endings: list[str], problems: dict[str, Problem]
+) -> list[Verdict]:
+    """The same from columns: ids of traces and of their problems, what the traces say and how they ended."""
     rows = [problems[name] for name in asked]
-    verdicts = judge_batch([p.answer for p in rows], texts, [p.statement for p in rows])
+    verdicts = judge_batch([p.answer for p in rows], texts, [p.statement for p in rows], endings)
     return [replace(verdict, trace_id=name) for verdict, name in zip(verdicts, ids, strict=True)]
+
+
+def reason_counts(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, float]:
+    """Of (problem id, verdict) rows: `unfinished` traces, and `bad_references`, problems that cannot be judged."""
+    unfinished, bad = 0.0, set()
+    for problem, verdict in verdicts:
+        unfinished += verdict.reason == "unfinished"
+        if verdict.reason == "bad-reference":
+            bad.add(problem)
+    return {"unfinished": unfinished, "bad_references": float(len(bad))}
 
 
 def run(context: StageContext) -> None:
     """Judge every sampling shard that has no verdicts yet."""
     traces = context.inputs["sampling"]
     problems = context.inputs["problems"]
+    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     place = context.recipe.placement.verification
     run_shards(
         context,

@@ -116,9 +116,12 @@ MULTIPLIERS = {
     "million": 10**6,
     "billion": 10**9,
     "trillion": 10**12,
+    "lakh": 10**5,
+    "crore": 10**7,
     "dozen": 12,
     "k": 1000,
 }
+MULTIPLIERS |= {f"{word}s": n for word, n in MULTIPLIERS.items() if len(word) > 1}
 COUNT_WORDS = {
     word: i
     for i, word in enumerate(

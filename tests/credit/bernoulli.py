@@ -47,7 +47,7 @@ class Bernoulli(Engine):
         return Completion(tuple(ids(text)), text, self.finish)
 
 
-def judge(problem: Problem, texts: list[str]) -> list[Verdict]:
+def judge(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
     return [
         Verdict(
             "", "correct" if t.rstrip().endswith(f"#### {problem.answer}") else "incorrect", None, "test", "test", 0.0
@@ -56,7 +56,7 @@ def judge(problem: Problem, texts: list[str]) -> list[Verdict]:
     ]
 
 
-def sampler(engine: Bernoulli, seed: int = 0, judged_by=judge) -> Sampler:
+def sampler(engine: Engine, seed: int = 0, judged_by=judge) -> Sampler:
     return Sampler(engine, "policy", judged_by, decode, temperature=1.0, max_tokens=50, seed=seed)
 
 

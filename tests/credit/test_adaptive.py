@@ -199,9 +199,9 @@ def test_cut_and_unjudged_rollouts_are_no_failures() -> None:
 def test_equal_texts_are_judged_once() -> None:
     judged: list[str] = []
 
-    def spy(problem, texts):
+    def spy(problem, texts, endings):
         judged.extend(texts)
-        return judge(problem, texts)
+        return judge(problem, texts, endings)
 
     how = CreditSettings(search="exhaustive", rollouts=8)
     made = asyncio.run(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 
+import httpx2
 import pytest
+from openai import DefaultAsyncHttpxClient
 
 from app.credit.problem import Credit, credit_problem, distinct_traces
 from app.credit.settings import CreditSettings
 from app.records import StepValue, Trace, Verdict
+from app.sampling.openai import OpenAIEngine
 from app.tokens import TokenText
 from tests.credit.bernoulli import END, PROBLEM, PROMPT, Bernoulli, decode, ids, right, sampler, trace, verdict, wrong
 
@@ -31,6 +35,24 @@ def test_a_deterministic_fall_is_found(search: str) -> None:
     before = next(row for row in credit.values if row.step == 2)
     assert before.q == 1 and pit.advantage == -1.0
     assert credit.counts["pits"] == credit.counts["traces"] == 1
+
+
+def test_an_endpoint_whose_context_is_unknown_still_serves_the_prefixes_that_fit() -> None:
+    """It refuses prefix + max_tokens above 40 tokens: rollouts are cut to it, only prefixes without room are lost."""
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked = json.loads(request.content)
+        if len(asked["prompt"]) + asked["max_tokens"] > 40:
+            return httpx2.Response(400, text="This model's maximum context length is 40 tokens.")
+        done = {"text": "#### 1", "token_ids": ids("#### 1"), "finish_reason": "stop"}
+        return httpx2.Response(200, json={"choices": [done]})
+
+    http = DefaultAsyncHttpxClient(transport=httpx2.MockTransport(serve))
+    credit = run([wrong(5), right(1)], OpenAIEngine("http://server/v1", "m", http_client=http), search="exhaustive")
+    ends = [row.end for row in credit.values[1:-1]]  # after 12, 24, 36 and 48 characters, behind a prompt of 2
+    assert ends == [12, 24, 36, 48]
+    assert {rollout.prefix_tokens for rollout in credit.rollouts} == {12, 24, 36}
+    assert credit.counts["prefixes_too_long"] == 1
 
 
 def test_rows_are_the_rollouts_told() -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from openai import DefaultAsyncHttpxClient
 
 from app.policy import Policy
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import Problem, Trace, trace_id
 from app.sampling import stage
+from app.sampling.openai import OpenAIEngine
 from app.stage import Stage, StageContext
 from app.store import Output
 from tests.sampling.workers import ScriptedWorker
@@ -77,6 +81,35 @@ def test_every_training_problem_is_sampled_in_order_and_no_other(tmp_path: Path)
     assert counts["tokens"] == sum(len(t.token_ids) for t in traces)
     assert counts["prompt_tokens"] == 18 * 6 * 4
     assert counts["engine_seconds"] > 0
+
+
+@pytest.mark.parametrize("until", [None, {"correct": 1}])
+def test_an_unknown_context_costs_a_long_prompt_alone_and_no_shard(
+    tmp_path: Path, until: dict[str, int] | None
+) -> None:
+    """The endpoint of 39 tokens refuses more: traces of others are cut to it, the prompt without room is dropped."""
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        if len(body["prompt"]) + body["max_tokens"] > 39:
+            return httpx2.Response(400, text="This model's maximum context length is 39 tokens.")
+        choice = {"text": "#### 1", "token_ids": [body["seed"] % 97] * body["max_tokens"], "finish_reason": "stop"}
+        return httpx2.Response(200, json={"choices": [choice]})
+
+    asked = context(tmp_path, samples=2, max_tokens=100, until=until)
+    one = worker(asked)
+    client = DefaultAsyncHttpxClient(transport=httpx2.MockTransport(serve))
+    one.engine = OpenAIEngine("http://server/v1", "m", http_client=client)
+
+    async def run() -> None:
+        for index in range(5):
+            await one.process(index)
+
+    asyncio.run(run())
+    traces = Trace.from_table(asked.output.read())
+    assert len({t.problem_id for t in traces}) == 18
+    assert {len(t.token_ids) for t in traces} == {35}
+    assert asked.output.counts()["skipped_prompts"] == 1
 
 
 def test_engine_seconds_count_no_second_twice(tmp_path: Path) -> None:

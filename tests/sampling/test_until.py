@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.records import Problem, Trace, Verdict
-from app.sampling.engine import Completion, EngineDead, PromptTooLong, Request
+from app.sampling.engine import Completion, EngineDead, Request
 from app.sampling.programs import sample_n
 from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import SamplingSettings, Until
@@ -179,8 +179,20 @@ def test_failures_pass_through_and_leave_nothing_under_way() -> None:
     with pytest.raises(EngineDead):
         run(engine, plan(correct=4))
     assert engine.active == 0
-    with pytest.raises(PromptTooLong):
-        run(ScriptedEngine(context_length=2), plan(correct=1))
+
+
+def test_a_prompt_that_is_too_long_is_skipped_alone() -> None:
+    async def both() -> list[Search]:
+        wanted = plan(samples=4, correct=1, most=9)
+        prompts = [[1, 2, 3], [1]]
+        engine = ScriptedEngine(coin(0.0), context_length=3)
+        found = [Search(engine, problem(n), ids, wanted, 0, "pol", judge) for n, ids in enumerate(prompts)]
+        await sample_until(found, 4, 9)
+        return found
+
+    long, short = asyncio.run(both())
+    assert long.too_long and not long.kept
+    assert not short.too_long and len(short.kept) == 4  # what the other did not draw was never its own to spare
 
 
 def test_mixed_difficulty_reaches_the_same_quotas_with_fewer_tokens() -> None:
