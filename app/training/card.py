@@ -27,7 +27,9 @@ def lineage(dataset: Output) -> tuple[tuple[str, str], ...]:
     """
     manifest = dataset.manifest()
     rows = [("Data set's settings", _short(manifest.get("settings", {})))]
-    for role, key in sorted(manifest.get("inputs", {}).items(), key=lambda pair: (ROLES.get(_plain(pair[0]), ""), pair[0])):
+    for role, key in sorted(
+        manifest.get("inputs", {}).items(), key=lambda pair: (ROLES.get(_plain(pair[0]), ""), pair[0])
+    ):
         if _plain(role) not in ROLES:
             continue
         folder = manifest["folders"][role]

@@ -7,11 +7,11 @@ import json
 import os
 import random
 import shutil
-from dataclasses import replace
 import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
