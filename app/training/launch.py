@@ -45,8 +45,8 @@ def run(context: StageContext) -> None:
     job = make_job(context)
     corpus = load(job.dataset, job.settings.max_length, job.preference)
     check_start(job, corpus)
-    if job.settings.evaluate_every:
-        import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["problems"])
+    if job.settings.judged:
+        import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])
     strange = alarms.of_data(corpus)
     if corpus.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())
