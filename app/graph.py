@@ -39,7 +39,11 @@ def build(recipe: Recipe) -> list[Stage]:
 
 def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other. Raises UserError with the first that is missing."""
-    needs = [(recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part")]
+    unheld = recipe.evaluation.split == "validation" and not recipe.problems.may_validate
+    needs = [
+        (recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part"),
+        (unheld, "evaluation.split is validation: no validation problems; raise problems.validation"),
+    ]
     runs = recipe.trained()
     for run in runs.values():
         needs += _run_needs(recipe, run, runs)
@@ -76,9 +80,11 @@ def _run_needs(recipe: Recipe, run: Run, runs: Mapping[str, Run]) -> list[tuple[
     own = run.training.lora
     told = "the next round starts from it, and training starts from whole weights; merge it"
     found.append((run.rounds and run.rounds.count > 1 and own and not own.merge, f"{here}.lora.merge is false: {told}"))
-    judged = run.training.evaluate_every or (run.rounds and run.rounds.gate)
-    field = "evaluate_every" if run.training.evaluate_every else "rounds.gate"
-    found.append((judged and recipe.problems.validation == 0, f"{here}.{field}: raise problems.validation, which is 0"))
+    gated = run.rounds is not None and run.rounds.gate
+    judged = run.training.judged or gated
+    field = "evaluate_every" if run.training.evaluate_every else "rounds.gate" if gated else "gate"
+    unheld = judged and not recipe.problems.may_validate
+    found.append((unheld, f"{here}.{field}: no validation problems; raise problems.validation"))
     return found
 
 

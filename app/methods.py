@@ -99,7 +99,8 @@ for _method in (
         TrainSettings,
         lambda _: frozenset({TEACHER}),
         ("#0b6bb0", "#5aaee8"),
-        "No training problem has a solution; give a source with solutions, or a synthesis part",
+        "No training problem has a solution; give a source with solutions, or a synthesis part, or train RFT on the "
+        "policy's own traces alone (teacher: false)",
     ),
     Method(
         "rft",

@@ -196,6 +196,8 @@ def map_shards(
         max_concurrency=pool.concurrency,
         **pool.remote(),
     )
+    # Ray Data asks for nodes itself as well, by resources alone unless told: any node with a GPU would do then.
+    done.context.execution_options.label_selector = dict(pool.labels) or None
     need = Need(min(pool.actors, len(pending)), pool.cpus, pool.gpus, pool.labels)
     receipts = _Receipts(queue, progress)
     with watched(need, pool.asked_by, progress.say, lambda: ray.get(queue.placed.remote())), receipts.collected():

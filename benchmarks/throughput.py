@@ -26,6 +26,7 @@ from pyarrow.fs import FileSelector
 
 from app.cluster import ray_session
 from app.graph import build
+from app.hub import pinned
 from app.pipeline import run as run_pipeline
 from app.plan import plan
 from app.policy import base_policy
@@ -226,14 +227,14 @@ class RawEngine:
             "enable_chunked_prefill": False,
         }
         if place.gpus:
-            device = {"gpu_memory_utilization": place.gpu_memory, "tensor_parallel_size": max(1, int(place.gpus))}
+            device = {"gpu_memory_utilization": place.memory, "tensor_parallel_size": max(1, int(place.gpus))}
         self.llm = LLM(
             model,
             trust_remote_code=trust_remote_code,
             dtype=place.dtype,
             max_model_len=place.max_model_len,
             max_num_seqs=place.max_num_seqs,
-            enforce_eager=place.enforce_eager,
+            enforce_eager=place.eager,
             enable_prefix_caching=True,
             generation_config="vllm",
             **device,
@@ -282,7 +283,7 @@ def main(argv: list[str] | None = None) -> None:
     options = options_of(argv)
     recipe = smaller(load(find_recipe(options.recipe), options.set), options.quick)
     with ray_session(), tempfile.TemporaryDirectory(prefix="throughput-", dir=options.runs) as root:
-        bench = Bench(recipe, root)
+        bench = Bench(pinned(recipe, root), root)
         rows = [*bench.sampling(), *bench.verification(), *bench.training()]
     publish(rows, options.json)
 

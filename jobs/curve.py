@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import posixpath
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UserError
 from app.evaluation.curve import Greedy, curve
 from app.graph import build, check
+from app.hub import pinned
 from app.plan import keys_of, plan
 from app.recipe import Recipe, load
 from app.report.colours import colours
@@ -127,8 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
         own = load(find_recipe(args.recipe), args.set)
-        todo = cells(own, args)
         root = posixpath.join(args.runs, own.name)
+        todo = [replace(cell, recipe=pinned(cell.recipe, root)) for cell in cells(own, args)]
+        own = pinned(own, root)
         run_all(todo, root)
         measured = gather(todo, root)
         found = curve(measured, str(baseline_of(own, list(measured))))

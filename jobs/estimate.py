@@ -16,6 +16,7 @@ from collections import Counter
 from app.cost import cost, held, money
 from app.errors import UserError, nearest
 from app.graph import build
+from app.hub import pinned
 from app.pipeline import select
 from app.plan import Step, plan
 from app.policy import base_policy, trained_policy
@@ -47,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to estimate")
         if args.problems < 1:
             raise UserError(f"--problems {args.problems}: give at least 1")
-        steps = plan(build(recipe), posixpath.join(args.runs, recipe.name))
+        root = posixpath.join(args.runs, recipe.name)
+        recipe = pinned(recipe, root, save=False)
+        steps = plan(build(recipe), root)
         step = sampled(steps, args.policy)
         select(steps, step.stage.name)  # an error where an input has not run
         recipe = step.stage.recipe or recipe

@@ -15,6 +15,7 @@ from types import FrameType
 
 from app.errors import UserError
 from app.graph import build
+from app.hub import pinned
 from app.plan import plan, table
 from app.recipe import Recipe, load
 from app.store import Output
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         recipe = load(find_recipe(args.recipe), args.set)
         root = posixpath.join(args.runs, recipe.name)
+        recipe = pinned(recipe, root, save=not args.plan)
         if args.plan:
             print(table(recipe, plan(build(recipe), root)))
             return 0

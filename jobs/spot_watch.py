@@ -5,7 +5,7 @@ Nothing in Ray watches for these notices. Once a node drains, Ray starts no new 
 done again elsewhere. Only the standard library and Ray's command line: it runs beside Ray, outside any job.
 
     python jobs/spot_watch.py --cloud aws        on a node, for as long as it lives
-    python jobs/spot_watch.py --now --grace 100  in a pod's preStop hook: drain, then hold the pod for its grace time
+    python jobs/spot_watch.py --now --grace 100  in a pod's preStop hook: drain, then hold the pod while work runs on it
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime
+from pathlib import Path
 
 METADATA = {"aws": "http://169.254.169.254", "gcp": "http://metadata.google.internal"}
 GCP_GRACE = 30.0  # seconds between a Compute Engine notice and the end of the node
 MARGIN = 5.0  # seconds of the grace time left to Ray for its own goodbye
 TRIES = 5
+QUIET = 3  # looks in a row that find no work before the pod may go: a task may just be starting
+AGENTS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")  # titles of Ray's own processes, and idle workers
 
 
 def get(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
@@ -90,13 +93,33 @@ def drain(seconds: float, reason: str, ray_options: list[str]) -> None:
     raise RuntimeError(f"ray drain-node failed {TRIES} times: {said}")
 
 
+def works(processes: Path = Path("/proc")) -> bool:
+    """Whether a task or an actor of Ray runs on this machine: Ray gives its process the title `ray::NAME`."""
+    for file in processes.glob("[0-9]*/cmdline"):
+        try:
+            title = file.read_bytes().split(b"\0")[0].decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        if title.startswith("ray::") and not title.startswith(AGENTS):
+            return True
+    return False
+
+
+def hold(seconds: float) -> None:
+    """Return when nothing has run here for QUIET looks, a second apart, and after `seconds` in any case."""
+    end, quiet = time.monotonic() + seconds, 0
+    while quiet < QUIET and time.monotonic() < end:
+        quiet = 0 if works() else quiet + 1
+        time.sleep(1)
+
+
 def main(arguments: list[str] | None = None) -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="spot_watch", description=__doc__, formatter_class=formatter)
     when = parser.add_mutually_exclusive_group(required=True)
     when.add_argument("--cloud", choices=sorted(NOTICES), help="wait for this cloud's notice")
-    when.add_argument("--now", action="store_true", help="drain at once, then wait for the grace time")
-    parser.add_argument("--grace", type=float, default=100, help="seconds, with --now (default 100)")
+    when.add_argument("--now", action="store_true", help="drain at once, then wait for what runs")
+    parser.add_argument("--grace", type=float, default=100, help="most seconds to wait, with --now (default 100)")
     parser.add_argument("--metadata", help="address of the metadata service (default: the cloud's)")
     parser.add_argument("--interval", type=float, default=5, help="seconds between questions (default 5)")
     parser.add_argument("--address", help="Ray's address (default: the Ray on this node)")
@@ -107,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.now:
         end = time.monotonic() + options.grace
         drain(options.grace, "the pod is being deleted", ray_options)
-        time.sleep(max(end - time.monotonic(), 0))  # the pod's work may finish until then
+        hold(end - time.monotonic())
     else:
         left = wait(options.cloud, options.metadata or METADATA[options.cloud], options.interval)
         drain(left, f"{options.cloud} takes the node back in {left:.0f} s", ray_options)

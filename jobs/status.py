@@ -22,6 +22,7 @@ from pyarrow import fs as pafs
 from app.cost import cost, money, total
 from app.errors import UserError
 from app.graph import build
+from app.hub import pinned
 from app.journal import FILE as JOURNAL
 from app.journal import REMOTE
 from app.mirror import file_of
@@ -195,7 +196,7 @@ def table(lines: list[Line], currency: str = "") -> str:
 def find_recipe(root: str, recipe: str | None, overrides: list[str]) -> Recipe:
     """The recipe that was given, else the run's own copy. Raises UserError where there is neither."""
     if recipe is not None:
-        return load(recipe, overrides)
+        return pinned(load(recipe, overrides), root, save=False)
     fs, folder = filesystem(root)
     if fs.get_file_info(folder).type != pafs.FileType.Directory:
         raise UserError(f"{root}: no such run; give its folder, such as runs/demo")

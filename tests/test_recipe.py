@@ -106,7 +106,7 @@ def test_missing_files_are_named(recipe: Path) -> None:
         (["runs.a={method: sft, steps: 1, rounds: 2}"], "runs.a.rounds: sft learns from no samples"),
         (
             ["problems.validation=0", "runs.a={method: dpo, steps: 1, rounds: 2}"],
-            "runs.a.rounds.gate: raise problems.val",
+            "runs.a.rounds.gate: no validation problems",
         ),
         (["runs.a={method: dpo, steps: 1, rounds: 2, lora: {merge: false}}"], "runs.a.lora.merge is false"),
         (["sampling=null", "credit={}"], "credit needs sampling"),

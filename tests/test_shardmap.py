@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.data._internal.cluster_autoscaler import DefaultAutoscalingCoordinator
 
 from app import capacity, shardmap
 from app.errors import UserError
@@ -53,6 +54,24 @@ def test_every_shard_is_processed_once_by_one_worker(ray_local: str, tmp_path: P
 
 def test_shards_are_in_flight_together(ray_local: str, tmp_path: Path) -> None:
     assert run(workers.Worker, tmp_path, shards=12, concurrency=4).counts["crowded"] > 0
+
+
+def test_ray_datas_own_requests_for_nodes_have_the_labels_of_the_pool(
+    ray_local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the actors' demand, Ray Data asks the autoscaler for room; without labels any node type would do."""
+    asked: list[dict[str, str] | None] = []
+
+    def ask(self: DefaultAutoscalingCoordinator, *_arguments: object, **_options: object) -> None:
+        asked.append(self._subcluster_selector)
+
+    monkeypatch.setattr(DefaultAutoscalingCoordinator, "request_resources", ask)
+    labels = {"role": "!trainer"}
+    for pool in (Pool(1, 0.5, labels=labels), Pool(1, 0.5)):
+        progress = Progress("test", out=io.StringIO())
+        map_shards(workers.Worker, (str(tmp_path),), range(2), pool, progress)
+        assert asked and set(map(str, asked)) == {str(dict(pool.labels) or None)}
+        asked.clear()
 
 
 def test_a_mistake_of_the_user_ends_the_job_with_its_own_words(ray_local: str, tmp_path: Path) -> None:

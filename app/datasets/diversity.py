@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 from app.records import digest
+from app.verification.arithmetic import MARKS, equations
 
-EQUATION = re.compile(r"[-+*/^().\d\s]*\d[-+*/^().\d\s]*(?:=[-+*/^().\d\s]*\d[-+*/^().\d\s]*)+")
-SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})
+UNNAMED = re.compile(r"[\d+*/^\\]|\w\s+-\s+\w")  # what a name before "=" does not hold
 
 
-def equations(text: str) -> tuple[str, ...]:
-    """The equations written in a solution, in order, without spaces, currency and thousands separators.
+def sums(text: str) -> tuple[str, ...]:
+    """What is worked out in a solution, in order: its sums, and the words of lines with an equation that is no sum.
 
-    `3 apples * $4 = $12` holds none we can read as a whole; `3 * $4 = $12` gives `3*4=12`. Calculator marks of GSM8K
-    (`<<3*4=12>>12`) count as the equation inside.
+    `She pays 3 * $4 = $12.` gives `3*4=12`, as does `Cost = 3*4 = 12`; `2x + 3 = 7` gives itself.
     """
-    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.translate(SIGNS))
-    plain = re.sub(r"\\times|\\cdot", "*", plain).replace("$", "").replace("\\", "")
-    inside = re.findall(r"<<([^<>]*)>>", plain)
-    source = "\n".join(inside) if inside else plain
-    found = (match.group() for line in source.split("\n") for match in EQUATION.finditer(line))
-    return tuple(re.sub(r"\s", "", equation).strip(".") for equation in found)
+    found: list[str] = []
+    for line in text.split("\n"):
+        read = [equation.text for equation in equations(line)]
+        if len(read) < _equalities(line):
+            found.append(" ".join(line.lower().split()))
+        else:
+            found += [equation.replace(" ", "").replace(",", "") for equation in read]
+    return tuple(found)
+
+
+def _equalities(line: str) -> int:
+    """How many equations a line holds; what a name stands for (`Total = 12`) is none."""
+    return sum(
+        bool(UNNAMED.search(left)) and bool(right.strip())
+        for part in MARKS.findall(line) or [line]
+        for left, right in pairwise(part.split("="))
+    )
 
 
 def signature(text: str) -> str:
-    """What makes two solutions the same one: their equations in order, or the words where there are none.
+    """What makes two solutions the same one: what they work out, in order, or the words where that is nothing.
 
     After RFT (arXiv 2308.01825), which keeps one solution a distinct equation list.
     """
-    listed = equations(text)
+    listed = sums(text)
     return digest("equations", listed) if listed else digest("words", text.lower().split())
 
 

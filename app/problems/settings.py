@@ -56,6 +56,13 @@ class ProblemsSettings(Settings):
     validation: int | None = Field(default=None, ge=0)
     test: int | None = Field(default=None, ge=1)
 
+    @property
+    def may_validate(self) -> bool:
+        """Whether there are validation problems: asked for by number, or a split that the source itself names."""
+        fields = {"world": "", "file": "validation", "hub": "validation_split"}
+        named = getattr(self.source, fields[self.source.kind], None)
+        return bool(self.validation) or (self.validation is None and named is not None)
+
     @model_validator(mode="after")
     def _world_needs_counts(self) -> ProblemsSettings:
         if self.source.kind == "world" and None in (self.train, self.validation, self.test):

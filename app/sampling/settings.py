@@ -55,6 +55,8 @@ class SamplingSettings(Settings):
             return self
         if self.until.correct + self.until.incorrect == 0:
             raise ValueError("until: ask for at least one correct or incorrect trace")
+        if self.until.budget == "proportional" and self.until.correct == 0:
+            raise ValueError("until.budget: proportional scales until.correct, which is 0; raise it, or use uniform")
         if self.until.correct + self.until.incorrect > (most := self.until.most or self.samples):
             raise ValueError(f"until: {most} samples a problem cannot meet these quotas; raise samples or until.most")
         if self.until.most is not None and self.until.most < self.samples:
@@ -99,13 +101,23 @@ class EnginePlacement(ActorPlacement):
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
     ahead: float = Field(default=0.5, ge=0, le=1)  # `until`: share of the samples expected to be needed asked at once
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
-    gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of memory the engine takes
+    gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of the memory of its (part of the) GPU
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores
     stall_seconds: float = Field(default=1800, gt=0)  # an engine with work that finishes nothing for so long is ended
-    enforce_eager: bool = True  # False compiles the model first: minutes that only a large or long job earns back
+    enforce_eager: bool | None = None  # None: CUDA graphs on GPUs; on CPUs eager, as compiling there takes minutes
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     endpoint: Endpoint | None = None  # serves the base policy in place of own engines; trained policies need those
+
+    @property
+    def memory(self) -> float:
+        """Share of a GPU's whole memory that an engine takes: engines that share a GPU share its memory too."""
+        return self.gpu_memory * min(1.0, self.gpus)
+
+    @property
+    def eager(self) -> bool:
+        """Whether the model runs as it is, without being compiled and recorded first."""
+        return not self.gpus if self.enforce_eager is None else self.enforce_eager
 
     @model_validator(mode="after")
     def _one_actor_asks_an_endpoint(self) -> EnginePlacement:

@@ -194,7 +194,7 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
     """What the placement and an adapter ask for, in vLLM's words."""
     arguments: dict[str, Any] = {
         "dtype": placement.dtype,
-        "enforce_eager": placement.enforce_eager,
+        "enforce_eager": placement.eager,
         "max_num_seqs": placement.max_num_seqs,
         "max_model_len": placement.max_model_len,
         "enable_prefix_caching": True,
@@ -203,7 +203,7 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
     }
     if placement.gpus:
-        arguments["gpu_memory_utilization"] = placement.gpu_memory
+        arguments["gpu_memory_utilization"] = placement.memory
         arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
     else:
         arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)

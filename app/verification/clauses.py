@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from app.verification.numerals import NUMERAL
 
@@ -38,6 +40,11 @@ def is_formula(text: str) -> bool:
 def is_prose(text: str) -> bool:
     """Whether two plain words stand side by side outside of `\\text{}`."""
     return _PROSE.search(_COMMANDS.sub("", text) if "\\" in text else text) is not None
+
+
+def uncalculated(line: str) -> str:
+    """The line without the calculator's marks of GSM8K, `<<9*2=18>>`."""
+    return _CALCULATOR.sub("", line) if "<<" in line else line
 
 
 def unwrap(text: str) -> str:
@@ -99,34 +106,47 @@ def _inside(match: re.Match[str]) -> str:
     return next(g for g in match.groups() if g is not None).strip()
 
 
-def last_formula(line: str) -> tuple[str, int] | None:
-    """The last delimited formula of a line and where it ends; `$5 and $6` is money, not a formula."""
-    if "$" not in line and "\\" not in line:
-        return None
-    found: tuple[str, int] | None = None
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A formula or number of a line, and where it stands."""
+
+    text: str
+    start: int
+    end: int
+
+
+def last_formula(line: str) -> Span | None:
+    """The last delimited formula of a line; formulas joined by commas, "and" or "or" are one."""
+    found: Span | None = None
+    for start, end, content in math_spans(line):
+        joint = _JOIN.fullmatch(line, found.end, start) if found else None
+        if found and joint:
+            content = found.text + (r" \text{ or } " if "or" in joint[0] else ", ") + content
+            start = found.start
+        found = Span(content, start, end)
+    return found
+
+
+def math_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of each delimited formula of a text; `$5 and $6` is money, not a formula."""
     at = 0
-    while match := _MATH.search(line, at):
+    while ("$" in text or "\\" in text) and (match := _MATH.search(text, at)):
         content = _inside(match)
         if is_prose(content) or (match[4] is not None and match[4][-1:].isspace() and content[:1].isdigit()):
             at = match.start() + 1
             continue
-        joint = _JOIN.fullmatch(line, found[1], match.start()) if found else None
-        if found and joint:
-            content = found[0] + (r" \text{ or } " if "or" in joint[0] else ", ") + content
-        found, at = (content, match.end()), match.end()
-    return found
+        yield match.start(), match.end(), content
+        at = match.end()
 
 
-def last_tuple(line: str) -> tuple[str, int] | None:
-    """The last bracketed list of a line written without delimiters, `(2, 3)`, and where it ends."""
+def last_tuple(line: str) -> Span | None:
+    """The last bracketed list of a line written without delimiters, `(2, 3)`."""
     found = [m for m in _GROUP.finditer(line) if not is_prose(m[0]) and any(c.isdigit() for c in m[0])]
-    return (found[-1][0], found[-1].end()) if found else None
+    return Span(found[-1][0], found[-1].start(), found[-1].end()) if found else None
 
 
-def last_number(line: str) -> tuple[str, int] | None:
-    """The last number of a line and where it ends. `41 = 42` is taken whole, so that its falsehood is seen."""
-    if "<<" in line:
-        line = _CALCULATOR.sub("", line)
+def last_number(line: str) -> Span | None:
+    """The last number of a line. `41 = 42` is taken whole, so that its falsehood is seen."""
     last = None
     for match in NUMERAL.finditer(line):
         if not any(c.isdigit() for c in match[0]) or _ORDINAL.match(line, match.end()):
@@ -139,13 +159,7 @@ def last_number(line: str) -> tuple[str, int] | None:
     chain = _EQUATED.search(before)
     open_sum = _OPEN_SUM.search(before)
     text = f"{chain[1]} = {last[0]}" if chain else open_sum[0] + last[0] if open_sum else last[0]
-    return text.strip().rstrip("."), last.end()
-
-
-def all_numbers(text: str) -> list[str]:
-    """The numbers of a text, in order, ordinals left out."""
-    found = (m for m in NUMERAL.finditer(text[:2_000]) if not _ORDINAL.match(text, m.end()))
-    return [m[0].strip().rstrip(".") for m in found if any(c.isdigit() for c in m[0])]
+    return Span(text.strip().rstrip("."), last.start(), last.end())
 
 
 def _result(line: str, earlier: re.Match[str], later: re.Match[str]) -> bool:

@@ -7,6 +7,18 @@ from app.verification.limits import Unreadable
 from app.verification.tree import I, Node, add, func, inv, mul, neg, replace, sym
 
 _SPACES = frozenset("RZNQC")
+_PARTS = {
+    ("ge", "0"): (2, ">=0"),
+    ("le", "0"): (2, "<=0"),
+    (">", "0"): (2, "+"),
+    ("<", "0"): (2, "-"),
+    ("ne", "0"): (2, "*"),
+    ("+",): (1, "+"),
+    ("-",): (1, "-"),
+    ("*",): (1, "*"),
+    ("0",): (1, ">=0"),
+}
+_SAME_SPACES = {"N+": "Z+", "N>=0": "Z>=0", "N*": "Z+", "Z*": "Z*"}
 _MATRICES = frozenset(
     [
         "matrix",
@@ -54,7 +66,7 @@ class CommandParser(AtomParser):
         if name == "emptyset":
             return Node("empty")
         if name in _SPACES:
-            return Node("space", (), name + self.half())
+            return Node("space", (), _SAME_SPACES.get(found := name + (self.half() or self.signed_part()), found))
         if name == "begin":
             return self.environment()
         if name in ("sum", "prod", "int", "lim"):
@@ -69,6 +81,18 @@ class CommandParser(AtomParser):
             return ""
         self.at += 4 if braces else 2
         return sign
+
+    def signed_part(self) -> str:
+        """The sign of `\\mathbb{R}_{\\ge 0}`, `\\mathbb{Z}_{>0}`, `\\mathbb{N}_0`; empty where there is none."""
+        if not self.on("_", "^"):
+            return ""
+        braces = self.peek(1).value == "{"
+        values = [self.peek(i + 1 + braces).value for i in range(3)]
+        for written, (length, sign) in _PARTS.items():
+            if tuple(values[:length]) == written and (not braces or values[length : length + 1] == ["}"]):
+                self.at += 1 + length + 2 * braces
+                return sign
+        return ""
 
     def big(self, name: str) -> Node:
         """`\\sum_{i=a}^{b} f`, `\\int_a^b f\\,dx`, `\\lim_{x \\to a} f`: a `big` node of variable, bounds and body."""

@@ -14,7 +14,8 @@ from app.verification.numbers import Number, agrees, plain
 from app.verification.parser import read
 from app.verification.relations import FalseChain
 from app.verification.sandbox import SandboxError, SandboxTimeout
-from app.verification.tree import Node, walk
+from app.verification.statements import core, date, same_date
+from app.verification.tree import Node, symbols, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
@@ -75,6 +76,17 @@ def _long(reference: str, answer: str) -> Comparison:
 
 
 def _compare(reference: str, answer: str, question: str | None) -> Comparison:
+    result = _as_written(reference, answer, question)
+    if result.same or result.tier not in ("words", "none"):
+        return result
+    inner = core(reference)
+    if inner is None:
+        return result
+    said = compare(inner, answer, question=question)
+    return said if said.same or not result.readable else result
+
+
+def _as_written(reference: str, answer: str, question: str | None) -> Comparison:
     if len(answer) > MAX_ANSWER or len(reference) > MAX_ANSWER:
         return _long(reference, answer)
     if _NAN.fullmatch(answer):
@@ -109,6 +121,11 @@ def _words(reference: str, answer: str, question: str | None) -> Comparison | No
         if letter in listed:
             return compare(listed[letter], answer)
         return None
+    day = date(reference)
+    if day is not None:
+        other_day = date(answer)
+        same = other_day is not None and same_date(day, other_day)
+        return Comparison(same, "equal" if same else "different", "words", readable=other_day is not None)
     if ":" in reference or "m" in reference.lower() or "o" in reference:
         time = wording.clock(reference)
         if time is not None:
@@ -151,6 +168,10 @@ def _wordy(node: Node) -> bool:
 def _readings(reference: str, answer: str, wanted: Node, found: Node, question: str | None) -> Comparison:
     """Compare the trees; where the first reading fails, the other readings of commas."""
     result = _match(wanted, found, question)
+    if not result.same and _as_letters(wanted, found):
+        left, right = read(reference, False, True), read(answer, False, True)
+        if isinstance(left, Node) and isinstance(right, Node) and (left, right) != (wanted, found):
+            result = _match(left, right, question)
     if result.same or "," not in reference + answer:
         return result
     for left, right in (
@@ -169,6 +190,15 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             if other.same:
                 return other
     return result
+
+
+def _as_letters(wanted: Node, found: Node) -> bool:
+    """Whether a letter such as `m`, or the letters of `mg`, are symbols on one side and a unit on the other."""
+    for one, other in ((wanted, found), (found, wanted)):
+        short = [n.value for n in walk(one) if n.kind == "unit" and len(n.value) <= 2]
+        if short and not symbols(other).isdisjoint({*"".join(short), "L"}):
+            return True
+    return False
 
 
 def _match(wanted: Node, found: Node, question: str | None) -> Comparison:

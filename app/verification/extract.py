@@ -10,21 +10,42 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number, last_tuple
+from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number, last_tuple, uncalculated
+from app.verification.corrections import WITHDRAWN, verdict_of
+from app.verification.denial import denied_box
 from app.verification.limits import MAX_TAIL, MAX_TRACE
+from app.verification.phrases import last_anchor
+from app.verification.sentence import stands, without_asides, worked_out
+from app.verification.units import UNITS
 
 _STOP = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<\uff5cend\u2581of\u2581sentence\uff5c>"
 )
 _RUN_ON = re.compile(
-    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise)(?: *\d+)? *(?:\*\*)?:",
+    r"\n[ \t]*(?:#{1,6} *|\*\*)?(?:Question|Problem|Q|Human|User|Instruction|Exercise|Pregunta|Problema"
+    r"|Ejercicio|Frage|Aufgabe|Pergunta"
+    r"|Exercice|Domanda|Probl\u00e8me|Soal|Pertanyaan|Swali|Soru|Zadanie|Vraag|C\u00e2u h\u1ecfi"
+    r"|B\u00e0i to\u00e1n|\u0412\u043e\u043f\u0440\u043e\u0441|\u0417\u0430\u0434\u0430\u0447\u0430"
+    r"|\u95ee\u9898|\u554f\u984c|\u95ee|\u554f|\u9898\u76ee"
+    r"|\u984c\u76ee|\u4f8b\u9898|\u8cea\u554f|\uc9c8\ubb38|\ubb38\uc81c|\u0e04\u0e33\u0e16\u0e32\u0e21"
+    r"|\u0e42\u0e08\u0e17\u0e22\u0e4c|\u09aa\u09cd\u09b0\u09b6\u09cd\u09a8"
+    r"|\u0c2a\u0c4d\u0c30\u0c36\u0c4d\u0c28|\u092a\u094d\u0930\u0936\u094d\u0928|\u0633\u0624\u0627\u0644"
+    r"|\u0627\u0644\u0633\u0624\u0627\u0644)"
+    r"(?: *\d+)? *(?:\*\*)?[:\uff1a]",
     re.IGNORECASE,
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
-_BARE = re.compile(r"\s*(-?\s*[\d.,]*\d|\\[A-Za-z]+(?:\s*\{[^{}]*\})*|[A-Za-z])")
+_BARE = re.compile(r"\s*(-?\s*[\d.,]*\d|\\[A-Za-z]+(?:\s*\{[^{}]*\})*|[A-Za-z](?![\w ]))")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+# A box that is spoken of, not drawn: "use \\boxed{}", "marked with \\boxed as asked".
+_NAMED = re.compile(
+    r"(?:\b(?:in|with|using|use[sd]?|inside|within|an?|the|of|by|put|via|into|through|as|and|no|empty|blank)|[`\"'])\s*[$`]*$",
+    re.IGNORECASE,
+)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _GLUE = re.compile(
-    r"[\s$,;.()\[\]\\]*(?:\\q?quad|\\text|\\mathrm|\\[(),;\[\]]|[\s{}$,;])*(?:and|or|,|;)[\s{}$,\\()\[\]]*"
+    r"[\s$,;.()\[\]\\]*(?:\\q?quad|\\text|\\mathrm|\\[(),;\[\]]|[\s{}$,;])*(?:and|or|as well as|\\?&|,"
+    r"|;)[\s{}$,\\()\[\]]*"
     r"(?:(?:q?quad|text)[\s{}]*)*(?:[A-Za-z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*",
     re.IGNORECASE,
 )
@@ -32,23 +53,14 @@ _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 _HASH = re.compile(r"####[ \t]*(?!#)([^\n]*)")
 _HEADING = re.compile(r"\s*(?:\*\*)?(?:step\b|\d+[.)]\s+[A-Za-z]|[A-Za-z]{3,}[^=\d]*:?\s*$)", re.IGNORECASE)
-_PHRASE = re.compile(
-    r"\bans(?:wers?)?(?:\s+(?:to|for|of|in|that|we|here)\b[^.:\n=?]{0,100}?|\s+therefore|\s+thus|\s+choice)?\**\s*"
-    r"(?:(?:is|are|was|equals|should be|would be|must be|will be|comes? (?:out )?to(?: be)?)\b"
-    r"(?:\s+(?:therefore|thus|now|then|simply|just|"
-    r"clearly|approximately|about|equal to|given by|as follows|exactly|indeed|option|choice))*"
-    r"\s*[,:]?|[:\uff1a=]|=>|->|\n)\s*\**"
-    r"|\u7b54\u6848(?:\u662f|\u4e3a|[:\uff1a])+\s*",
+_CUES = re.compile(
+    r"\b(?:wait|actually|sorry|oops|wrong|incorrect|mistake|no|instead|rather|check\w*|fails?|perhaps|maybe|guess|try)\b",
     re.IGNORECASE,
+)
+_UNIT = re.compile(
+    r"[ ~]*\$?(?:(\\?%)|(?:\\[,;: ]|~|\s)*(?:\\(?:text|mathrm)\s*\{([^{}]*)\}|([A-Za-z]{1,12})(?![A-Za-z])))"
 )
 _NOT_BUT = re.compile(r"^\s*not\b[^.\n]{1,60}?\bbut\s+(?:rather\s+)?")
-_CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|sorry|oops|hold on|scratch that|mistake|let me (?:re|double|correct|fix)\w*|"
-    r"i made an? error|"
-    r"on second thought|rather)\b|\bno,",
-    re.IGNORECASE,
-)
-_REVISED = re.compile(r"(?:should be|must be|it is|it's|is actually|to be|is|get|make it|answer:|=)\s+", re.IGNORECASE)
 _HEDGE = re.compile(
     r"[\s$*)\].}\\]{0,6},?\s*\(?(?:or|alternatively,?)\s+(?:else\s+)?(?:maybe|perhaps|possibly|could be|"
     r"it could be|it might be|"
@@ -56,9 +68,11 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_LONE_LETTER = re.compile(r"\*{0,2}\(?([A-J])(?:\)?\.?|[.)]\s+[^\n]{1,80})\*{0,2}")
 _STEP = re.compile(r"\s*(?:step|part|case|method|approach)\b", re.IGNORECASE)
 _TRUNCATED = re.compile(
-    r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he|they|it))$",
+    r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he"
+    r"|they|it))$",
     re.IGNORECASE,
 )
 
@@ -68,14 +82,16 @@ class Extraction:
     """An answer as it was written, and the evidence that it is the final one."""
 
     answer: str
-    evidence: str  # boxed, tag, hash, phrase, revised, whole, bold, formula, number
+    evidence: str  # boxed, tag, hash, phrase, revised, whole, letter, bold, formula, number
     start: int
     end: int
+    clause: str = ""  # the sentence it was cut out of, after an anchored phrase
+    also: str | None = None  # a second way to read it: the boxes of several parts as one answer
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why there is no answer: a stable code, `no-answer` or `unfinished`."""
+    """Why there is no answer: a stable code, `no-answer`, `unfinished` or `withdrawn`."""
 
     reason: str
 
@@ -119,15 +135,21 @@ def _strong(body: str) -> Extraction | Missing | None:
         if _mark(head) is not None or _phrase(head) is not None:
             body = head
     mark, phrase = _mark(body), _phrase(body)
-    if mark is None:
-        if phrase is None:
-            return None
-        return _hedged(body, _revised(body, phrase))
-    if isinstance(mark, Missing):
-        return mark
-    if phrase is not None and phrase.start > mark.end and is_formula(phrase.answer):
-        return _hedged(body, _revised(body, phrase))
-    return _hedged(body, _revised(body, mark))
+    best = mark
+    if mark is None or (isinstance(mark, Extraction) and _later(phrase, mark)):
+        best = phrase
+    if best is None or isinstance(best, Missing):
+        return best
+    if not best.answer.strip():
+        return Missing("withdrawn")
+    return _hedged(body, _revised(body, best))
+
+
+def _later(phrase: Extraction | Missing | None, mark: Extraction) -> bool:
+    """Whether an anchored phrase with an answer of its own follows a mark."""
+    if not isinstance(phrase, Extraction) or phrase.start <= mark.end:
+        return False
+    return is_formula(phrase.answer) or not mark.answer.strip()
 
 
 def _mark(body: str) -> Extraction | Missing | None:
@@ -146,42 +168,67 @@ def _mark(body: str) -> Extraction | Missing | None:
 
 
 def _last_box(body: str) -> Extraction | Missing | None:
-    """The last non-empty box; boxes joined by "and", "or" or a comma are one answer with several members."""
+    """The last box; boxes joined by "and", "or" or a comma are one answer with several members."""
     starts = list(_BOX.finditer(body))[-8:] if "box" in body else []
     group: list[Extraction] = []
+    others: list[Extraction] = []
     for match in reversed(starts):
         box = _box(body, match)
+        if box is None:
+            continue
         if isinstance(box, Missing):
             if group:
                 continue
             return box
-        if not box.answer.strip():
-            continue
         if not group:
             group = [box]
-        elif box.end <= group[0].start and _GLUE.fullmatch(body, box.end, group[0].start):
+        elif not others and box.end <= group[0].start and _GLUE.fullmatch(body, box.end, group[0].start):
             group.insert(0, box)
         elif box.end < group[0].start:
-            break
+            others.insert(0, box)
     if not group:
         return None
-    if len(group) == 1:
-        return group[0]
     joint = r" \text{ or } " if re.search(r"\bor\b", body[group[0].end : group[-1].start]) else ", "
-    return Extraction(joint.join(b.answer for b in group), "boxed", group[0].start, group[-1].end)
+    answer = joint.join(b.answer for b in group)
+    start, end = group[0].start, group[-1].end
+    if denied_box(body[max(0, start - 80) : start], body[end : end + 40]):
+        return Missing("withdrawn")
+    parts = [b.answer for b in (*others, *group)]
+    whole = all(any(c.isalnum() for c in _COMMAND.sub("", p)) for p in parts)
+    several = len(set(parts)) > 1 and others and whole and not _CUES.search(body, others[0].end, start)
+    return Extraction(answer, "boxed", start, end, also=", ".join(parts) if several else None)
 
 
-def _box(body: str, match: re.Match[str]) -> Extraction | Missing:
-    """Content of the box that begins at `match`, braces balanced; Missing when it never closes."""
+def _box(body: str, match: re.Match[str]) -> Extraction | Missing | None:
+    """Content of the box that begins at `match`, braces balanced, and the unit after it.
+
+    Missing when it never closes, None where a box is only spoken of.
+    """
     at = match.end()
     while at < len(body) and body[at].isspace():
         at += 1
+    named = _NAMED.search(body, max(0, match.start() - 40), match.start()) is not None
     if at >= len(body):
-        return Missing("unfinished")
+        return None if named else Missing("unfinished")
     if body[at] != "{":
-        bare = _BARE.match(body, at)
-        end = bare.end() if bare else at
-        return Extraction(body[at:end], "boxed", match.start(), end)
+        bare = _BARE.match(body, match.end())
+        if bare is None:
+            return None
+        return Extraction(bare[1], "boxed", match.start(), bare.end())
+    end = _closed(body, at)
+    if end is None:
+        return Missing("unfinished")
+    content = body[at + 1 : end - 1]
+    if not content.strip():
+        return None if named or body[end : end + 1] == "`" else Extraction("", "boxed", match.start(), end)
+    unit = _UNIT.match(body, end)
+    if unit and (unit[1] or (unit[2] or unit[3] or "").strip(" ~") in UNITS):
+        return Extraction(f"{content} {unit[0].strip(' $')}", "boxed", match.start(), unit.end())
+    return Extraction(content, "boxed", match.start(), end)
+
+
+def _closed(body: str, at: int) -> int | None:
+    """Where the brace that opens at `at` has been closed."""
     depth = 0
     for brace in _BRACE.finditer(body, at):
         if brace[0] == "{":
@@ -189,8 +236,8 @@ def _box(body: str, match: re.Match[str]) -> Extraction | Missing:
         elif brace[0] == "}":
             depth -= 1
             if depth == 0:
-                return Extraction(body[at + 1 : brace.start()], "boxed", match.start(), brace.end())
-    return Missing("unfinished")
+                return brace.end()
+    return None
 
 
 def _last_tag(body: str) -> Extraction | Missing | None:
@@ -202,8 +249,6 @@ def _last_tag(body: str) -> Extraction | Missing | None:
     if closed is None:
         return Missing("unfinished")
     content = body[start : closed.start()]
-    if not content.strip():
-        return None
     return Extraction(clip(content, whole=True), "tag", opened[-1].start(), closed.end())
 
 
@@ -211,48 +256,51 @@ def _last_hash(body: str) -> Extraction | None:
     """`#### x` as GSM8K writes it; headings of the fourth level are passed over."""
     for match in reversed(list(_HASH.finditer(body))):
         content = match[1].strip()
+        if not content and match.end() == len(body.rstrip()):
+            return Extraction("", "hash", match.start(), match.end())
         if content and not _HEADING.match(content):
             return Extraction(content, "hash", match.start(), match.end())
     return None
 
 
-def _phrase(body: str) -> Extraction | None:
-    """What follows the last "the answer is" (or its like) that something follows."""
+def _phrase(body: str) -> Extraction | Missing | None:
+    """What follows the last "the answer is" (or its like)."""
     offset = max(0, len(body) - MAX_TAIL)
     tail = body[offset:]
-    if "ns" not in tail and "NS" not in tail and "\u7b54\u6848" not in tail:
+    last = last_anchor(tail)
+    if last is None:
         return None
-    for match in reversed(list(_PHRASE.finditer(tail))):
-        content = clip(_NOT_BUT.sub("", tail[match.end() : match.end() + 2_000]))
-        if content:
-            start = offset + match.start()
-            end = body.find(content, start + len(match[0]))
-            return Extraction(content, "phrase", start, (end if end >= 0 else start) + len(content))
-    return None
-
-
-def _revised(body: str, found: Extraction) -> Extraction:
-    """Follow a self-correction after the answer ("Wait, it should be 12"), where a formula stands in it."""
-    inside = _CORRECTION.search(found.answer) if found.evidence in ("phrase", "hash") else None
+    text = _NOT_BUT.sub("", uncalculated(tail[last.end() : last.end() + 2_000]))
+    content = clip(text)
+    start = offset + last.start()
+    if not content:
+        return Missing("unfinished")
+    end = body.find(content, offset + last.end())
+    end = (end if end >= 0 else offset + last.end()) + len(content)
+    inside = verdict_of(content) if is_prose(content) else None
+    if inside == WITHDRAWN:
+        return Missing("withdrawn")
     if inside is not None:
-        content = clip(found.answer[inside.end() :].lstrip(" ,:;."))
-        return Extraction(content, "revised", found.start, found.end) if is_formula(content) else found
-    tail = body[found.end : found.end + 1_500]
-    cue = _CORRECTION.search(tail)
-    if cue is None:
+        return Extraction(inside, "revised", start, end)
+    return Extraction(content, "phrase", start, end, clause=text.strip()[:600])
+
+
+def _revised(body: str, found: Extraction) -> Extraction | Missing:
+    """Follow what is said after the answer: "Wait, it should be 12" is 12, "that is wrong" is no answer."""
+    if found.end >= len(body):
         return found
-    for match in reversed(list(_REVISED.finditer(tail, cue.end()))):
-        content = clip(tail[match.end() :])
-        if content and is_formula(content):
-            start = found.end + match.start()
-            return Extraction(content, "revised", start, found.end + match.end() + len(content))
-    return found
+    said = verdict_of(body[found.end : found.end + 1_500])
+    if said is None:
+        return found
+    if said == WITHDRAWN:
+        return Missing("withdrawn")
+    return Extraction(said, "revised", found.start, len(body))
 
 
-def _hedged(body: str, found: Extraction) -> Extraction:
+def _hedged(body: str, found: Extraction | Missing) -> Extraction | Missing:
     """An answer followed by "or maybe 6" is both: the comparison then asks every alternative to be right."""
-    match = _HEDGE.match(body, found.end)
-    if match is None:
+    match = None if isinstance(found, Missing) else _HEDGE.match(body, found.end)
+    if isinstance(found, Missing) or match is None:
         return found
     other = clip(body[match.end() : match.end() + 300])
     if not other or not is_formula(other):
@@ -261,7 +309,7 @@ def _hedged(body: str, found: Extraction) -> Extraction:
 
 
 def _weak(body: str) -> Iterator[Extraction | Missing]:
-    """The whole text where it is short, a bold result, the last formula, the last number."""
+    """The whole text where it is short, a lone letter, a bold result, the last formula, the last number."""
     tail = body[-MAX_TAIL:].rstrip()
     line = tail.strip()
     if not line:
@@ -272,20 +320,33 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
     if _TRUNCATED.search(tail.rstrip("*")):
         yield Missing("unfinished")
         return
+    last = line.rsplit("\n", 1)[-1]
+    letter = _LONE_LETTER.fullmatch(last.strip())
+    if letter is not None:
+        yield Extraction(letter[1], "letter", 0, len(body))
     bold = next((m for m in reversed(list(_BOLD.finditer(tail[-2_000:]))) if not _STEP.match(m[1])), None)
     if bold is not None:
-        yield Extraction(clip(bold[1], whole=True), "bold", 0, len(body))
-    for content, evidence in _last_lines(tail):
-        yield Extraction(content, evidence, 0, len(body))
-    yield Missing("no-answer")
-
-
-def _last_lines(tail: str) -> Iterator[tuple[str, str]]:
-    """Formulas and numbers from the end upwards: the last line that has either decides."""
-    for line in reversed(tail[-4_000:].split("\n")):
-        formula, number = last_formula(line) or last_tuple(line), last_number(line)
-        if formula is not None and (number is None or formula[1] >= number[1]):
-            yield formula[0], "formula"
-        if number is not None:
-            yield number[0], "number"
+        window = tail[-2_000:]
+        if not stands(window[: bold.start()].rsplit("\n", 1)[-1], window[bold.end() :].split("\n", 1)[0]):
+            yield Missing("no-answer")
             return
+        yield Extraction(clip(bold[1], whole=True), "bold", 0, len(body))
+    yield from _last_lines(tail)
+
+
+def _last_lines(tail: str) -> Iterator[Extraction | Missing]:
+    """Formulas and numbers from the end upwards: the last line that has either decides."""
+    for raw in reversed(tail[-4_000:].split("\n")):
+        line = without_asides(uncalculated(raw))
+        formula, number = last_formula(line) or last_tuple(line), last_number(line)
+        found = [(formula, "formula")] if formula is not None and (number is None or formula.end >= number.end) else []
+        found += [(number, "number")] if number is not None else []
+        for span, evidence in found:
+            if not stands(line[: span.start], line[span.end :]):
+                worked = worked_out(line)
+                yield Missing("no-answer") if worked is None else Extraction(worked, "formula", 0, len(tail))
+                return
+            yield Extraction(span.text, evidence, 0, len(tail))
+        if number is not None:
+            break
+    yield Missing("no-answer")

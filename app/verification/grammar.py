@@ -128,6 +128,8 @@ class ExpressionParser:
     def starts_factor(self) -> bool:
         """Whether a factor may follow without an operator."""
         kind, value, _ = self.peek()
+        if value == "(" and self.peek(1).value in ("mod", "bmod"):
+            return False
         if kind in _STARTS:
             return not (self.differential and kind == "sym" and value == "d" and self.peek(1).kind == "sym")
         if kind == "cmd":

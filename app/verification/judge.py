@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from app.records import FINISH_REASONS, Verdict
-from app.verification.clauses import all_numbers, last_formula
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
-from app.verification.parser import changes_a_number
 from app.verification.references import readable
+from app.verification.sentence import agrees, value, without_lead, wordy
+from app.verification.wording import choice
 
 VERSION = "3"  # bump when a verdict could change; stages put it in their keys
 
@@ -106,41 +106,40 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
             return "unparsed", None, found.reason, "none"
         if found.evidence == "number" and any(found.answer.lstrip("$ ") in formula for formula in unread):
             continue
-        key = (reference, found.answer, found.evidence, question)
+        if found.evidence == "letter" and choice(reference) is None:
+            continue
+        key = (reference, found.answer, f"{found.evidence} {found.clause} {found.also}", question)
         if key in seen:
             return seen[key]
         answer, result = found.answer, compare(reference, found.answer, question=question)
         strong = found.evidence in STRONG
-        if strong and not result.readable:
-            result, answer = _inside(reference, found, question, result)
+        if strong:
+            result, answer = _within(reference, found, question, result)
+        if not result.same and found.also is not None:
+            joined = compare(reference, found.also, question=question)
+            result, answer = (joined, found.also) if joined.same else (result, answer)
         if strong or result.readable:
             seen[key] = _outcome(result), answer, result.reason, result.tier
             return seen[key]
-        if not _sentence(answer):
+        if _SIGNS.search(_WORDED.sub(r" \1 ", answer)):
             unread.append(answer)
     return "unparsed", None, "no-answer", "none"
 
 
-def _sentence(answer: str) -> bool:
-    """Whether an answer is words and plain numbers: no number is taken out of a formula, which is read whole."""
-    words = _WORDED.sub(r" \1 ", answer)
-    return _SIGNS.search(words) is None and not changes_a_number(words.partition(",")[0])
-
-
-def _inside(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
-    """An answer given as a sentence: its last formula, its only number, or the first one after an anchored phrase."""
-    formula = last_formula(found.answer)
-    numbers = all_numbers(found.answer)
-    if formula is not None:
-        inner = formula[0]
-    elif not _sentence(found.answer):
+def _within(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
+    """The answer as it stands; or, given as a sentence, what the sentence says it is."""
+    stands = first.readable and (not found.clause or agrees(found.answer, found.clause))
+    if stands and (first.tier in ("words", "number") or not wordy(found.answer)):
         return first, found.answer
-    elif len(set(numbers)) == 1 or (numbers and found.evidence == "phrase"):
-        inner = numbers[0]
-    else:
+    inner = value(found.clause or found.answer, boxed=found.evidence == "boxed")
+    if inner is not None:
+        return compare(reference, inner, question=question), inner
+    if stands and not first.same:
         return first, found.answer
-    result = compare(reference, inner, question=question)
-    return (result, inner) if result.readable else (first, found.answer)
+    led = without_lead(found.answer)
+    if led != found.answer and not any(c.isdigit() for c in led):
+        return compare(reference, led, question=question), led
+    return Comparison(False, "unreadable", "none", "unparsed", readable=False), found.answer
 
 
 def _outcome(result: Comparison) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from app.verification.limits import MAX_TOKENS, TooLarge, Unreadable
-from app.verification.units import COUNT_WORDS, LETTERS, PLAIN_LETTERS
+from app.verification.units import COUNT_WORDS, LETTERS, PLAIN_LETTERS, UNITS
 from app.verification.words import FUNCTIONS, GREEK, classify
 
 
@@ -179,19 +179,22 @@ _DROPPED = frozenset(
 )
 
 
-def tokenise(text: str, *, split_commas: bool = False) -> list[Token]:
+def tokenise(text: str, *, split_commas: bool = False, letters: bool = False) -> list[Token]:
     """Tokens of the whole text.
 
     Commas between groups of three digits make one number outside brackets and separate members inside them;
-    `split_commas` swaps the two. Raises Unreadable at a character that no answer has, TooLarge past the bounds.
+    `split_commas` swaps the two. With `letters`, a single letter is a symbol and no unit. Raises Unreadable at a
+    character that no answer has, TooLarge past the bounds.
     """
-    lexer = _Lexer(split_commas, "\\" not in text)
+    lexer = _Lexer(split_commas, "\\" not in text, letters)
     lexer.read(text, in_text=False)
-    return [*_letter_units(lexer.tokens), Token("end", "")]
+    tokens = lexer.tokens if letters else _letter_units(_compound(lexer.tokens))
+    return [*tokens, Token("end", "")]
 
 
 class _Lexer:
-    def __init__(self, split_commas: bool, plain: bool) -> None:
+    def __init__(self, split_commas: bool, plain: bool, letters: bool) -> None:
+        self.letters = letters
         self.tokens: list[Token] = []
         self.split_commas = split_commas
         self.plain = plain  # no command anywhere: braces are sets
@@ -239,6 +242,9 @@ class _Lexer:
                 self.push("op", "in", gap)
             elif match[0] == "a" and self.tokens and self.tokens[-1].kind == "noun":
                 self.push("noun", "a", gap)
+            elif self.letters and not in_text and len(match[0]) == 2 and match[0] in UNITS:
+                for letter in match[0]:
+                    self.push("sym", letter, False)
             elif match["word"] is not None:
                 for i, (what, value) in enumerate(classify(match[0], after_value=self.after_value(), in_text=in_text)):
                     self.push(what, value, gap or i > 0)
@@ -352,39 +358,55 @@ class _Lexer:
         return braced.end()
 
 
+def _compound(tokens: list[Token]) -> list[Token]:
+    """`1 h 30 min`, `1h30m`: numbers and time or length units by turns, where single letters are units too."""
+    if not 4 <= len(tokens) <= 8 or len(tokens) % 2 or any(t.kind != "num" for t in tokens[::2]):
+        return tokens
+    names = [t.value for t in tokens[1::2]]
+    if not all(t.kind == "unit" or (t.kind == "sym" and t.value in _COMPOUND) for t in tokens[1::2]):
+        return tokens
+    if "h" in names or "hour" in names:
+        names = ["min" if name == "m" else name for name in names]
+    units = [Token("unit", LETTERS.get(name, name), True) for name in names]
+    return [token for pair in zip(tokens[::2], units, strict=True) for token in pair]
+
+
+_COMPOUND = frozenset("mgsh")
+
+
 def _letter_units(tokens: list[Token]) -> list[Token]:
     """A letter such as `m` set apart after a number is a unit, where nothing but the unit follows."""
-    out = list(tokens)
-    if any(t.kind in ("sym", "fn") and t.value not in PLAIN_LETTERS for t in tokens) or (
-        tokens and tokens[0].kind in ("sym", "fn")
+    named = len(tokens) > 1 and tokens[0].kind == "sym" and tokens[1].value in ("=", "approx")
+    start = 2 if named else 0
+    body = tokens[start:]
+    if any(t.kind in ("sym", "fn") and t.value not in PLAIN_LETTERS for t in body) or (
+        body and body[0].kind in ("sym", "fn")
     ):
-        return out
-    for i, (kind, value, gap) in enumerate(tokens):
-        if (
-            kind == "sym"
-            and value in PLAIN_LETTERS
-            and i > 1
-            and tokens[i - 1].value == "/"
-            and tokens[i - 2].kind == "unit"
-        ):
+        return tokens
+    out = list(tokens)
+    for i in range(start + 1, len(tokens)):
+        kind, value, gap = tokens[i]
+        if kind != "sym" or value not in PLAIN_LETTERS:
+            continue
+        before = tokens[i - 1]
+        if before.value == "/" and i > start + 1 and tokens[i - 2].kind == "unit":
             out[i] = Token("unit", LETTERS[value], gap)
-            continue
-        if (
-            kind != "sym"
-            or not gap
-            or value not in PLAIN_LETTERS
-            or i == 0
-            or tokens[i - 1].kind != "num"
-            or (i > 1 and tokens[i - 2].value in ("^", "_"))
-        ):
-            continue
-        rest = tokens[i + 1 :]
-        if all(
-            t.value in ("/", "^", "{", "}", "2", "3", "-", "1") or t.value in PLAIN_LETTERS or t.kind == "unit"
-            for t in rest
-        ):
+        elif gap and before.kind == "num" and tokens[i - 2].value not in ("^", "_") and _only_units(tokens[i + 1 :]):
             for j in range(i, len(tokens)):
                 if tokens[j].kind == "sym":
                     out[j] = Token("unit", LETTERS[tokens[j].value], True)
             break
     return out
+
+
+def _only_units(rest: list[Token]) -> bool:
+    """Whether nothing but units, their quotients and exponents stands here: `/s^{2}`."""
+    for i, token in enumerate(rest):
+        if token.value in ("/", "^", "{", "}") or token.value in PLAIN_LETTERS or token.kind == "unit":
+            continue
+        previous = rest[i - 1].value if i else ""
+        if token.value not in ("-", "1", "2", "3") or previous not in ("^", "{", "-"):
+            return False
+        if previous == "-" and (i < 2 or rest[i - 2].value not in ("^", "{")):
+            return False
+    return True

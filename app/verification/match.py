@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from app.verification.canonical import as_rational, exact
+from app.verification.congruences import has_congruence, same_congruence
 from app.verification.limits import TooCostly
 from app.verification.members import (
     added_up,
@@ -26,8 +27,9 @@ from app.verification.members import (
     unknowns,
     unlabelled,
 )
+from app.verification.progressions import same_dotted
 from app.verification.quantities import Quantity, degrees_as_radians, has_units, quantity
-from app.verification.relations import named, same_equation
+from app.verification.relations import Named, named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
 from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
@@ -47,12 +49,16 @@ class Matcher:
     def same(self, reference: Node, answer: Node) -> bool:
         """Whether they are the same. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
         reference, answer = self.settled(reference), self.settled(answer)
+        if has_congruence(reference) or has_congruence(answer):
+            return same_congruence(reference, answer, self.tally)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
         left = named(reference, self.question, self.tally, sums=reference.kind != "rel")
         right = named(answer, self.question, self.tally, sums=reference.kind != "rel")
         if left is None or right is None:
             return self.same_equations(reference, answer)
+        if left.label is not None and right.label is not None:
+            right = _renamed(left, right)
         if left.label is not None and right.label is not None and not self.same_label(left.label, right.label):
             return self.same_equations(reference, answer)
         if self.same_bodies(left.value, right.value):
@@ -94,6 +100,8 @@ class Matcher:
             return reference.value.casefold() == answer.value.casefold()
         if reference.kind == "seq" and answer.kind == "seq":
             return reference.args == answer.args
+        if reference.kind == "call" and answer.kind == "call" and reference.value[0] == answer.value[0]:
+            return bool(reference.value == answer.value)
         kinds = {reference.kind, answer.kind}
         if kinds & {"add", "mul", "func"} and kinds <= {"add", "mul", "func", "sym"}:
             words = any(n.kind == "noun" for n in (*walk(reference), *walk(answer)))
@@ -196,6 +204,8 @@ class Matcher:
         ordered = self.ordered(reference, answer)
         if ordered is None:
             return False
+        if dots(reference) or dots(answer):
+            return same_dotted(reference.args, answer.args, self.same)
         ordered |= bool(unknowns(reference)) != bool(unknowns(answer)) and "{}" not in (reference.value, answer.value)
         left, right = self.members(reference, answer), self.members(answer, reference)
         if left is None or right is None:
@@ -226,7 +236,7 @@ class Matcher:
             return True if right == "" and not (left == "[]" and len(reference.args) == 2) else None
         if left in _LISTS:
             if right in _LISTS:
-                return dots(reference) or dots(answer)
+                return False
             return (False if left == "" else None) if right in tuples else None
         return True if left == right else None
 
@@ -368,6 +378,19 @@ class Matcher:
         value = exact(reference)
         rational = None if value is None else as_rational(value)
         return rational is not None and abs(rational) >= 1
+
+
+def _renamed(left: Named, right: Named) -> Named:
+    """`f(z) = z` as `f(x) = x`, where the reference calls the same function's argument x."""
+    if left.label is None or right.label is None or (left.label.kind, right.label.kind) != ("call", "call"):
+        return right
+    (name, argument), (other_name, other) = left.label.value, right.label.value
+    letters = len(argument) == len(other) == 1 and argument.isalpha() and other.isalpha()
+    if name != other_name or argument == other or not letters or argument in symbols(right.value):
+        return right
+    value = replace(right.value, sym(other), sym(argument))
+    rounded = tuple(replace(r, sym(other), sym(argument)) for r in right.rounded)
+    return Named(value, left.label, rounded)
 
 
 def _spread(node: Node, other: Node) -> Node:

@@ -7,8 +7,7 @@ import unicodedata
 
 from app.verification.clauses import unwrap
 from app.verification.limits import Unreadable
-from app.verification.macros import expanded
-from app.verification.numerals import figures
+from app.verification.notation import set_in_words, written_out
 
 _SYMBOLS = {
     "\u2212": "-",
@@ -143,27 +142,6 @@ _GROUP_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|,\\,|\{\\,\})\s*(?=\d{3}(?!
 _INDIAN_COMMA = re.compile(r"(?<![\d,}])\d{1,2}(?:\{,\}\d{2})+\{,\}\d{3}(?!\d)")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _ZERO_COMMA = re.compile(r"(?<![\d.,}])0\{,\}(?=\d)")
-_SCIENTIFIC = re.compile(r"(?<=\d)\s?[xX]\s?(?=10\s?(?:\^|\*\*))")
-_PLUS_MINUS = re.compile(r"\+\s*/\s*-|(?:(?<=[=(,\[{\s])|^)\+-(?=\s|[\d.\\a-z])|\+-(?=\s|\\?sqrt)")
-_MINUS_PLUS = re.compile(r"-\s*/\s*\+")
-_BRACED_NAME = re.compile(r"(?<![A-Za-z}\]_^\\])\{([A-Za-z]|\\[a-z]+)\}(?=\s*_)")
-_BRACKETED_DIGITS = re.compile(r"(?<![A-Za-z\d)}])\(\s*([0-9A-Fa-f]+)\s*\)\s*(?=_)")
-_BASE = re.compile(
-    r"\b([0-9A-F]+)(?:\s*\\text\s*\{)?\s*,?\s*\(?\s*(?:in |to )?base[- ]*\{?"
-    r"(\d{1,2}|two|three|eight|ten|sixteen)\b\s*\}?\s*\)?\s*\}?",
-    re.IGNORECASE,
-)
-_PREFIXED = re.compile(r"\b0([xXbBoO])([0-9A-Fa-f]+)\b")
-_UNIT_VECTOR = re.compile(
-    r"\\(?:hat|mathbf|boldsymbol|bm|vec|widehat|textbf)\s*"
-    r"(?:\{\s*(?:\\(?:hat|mathbf|boldsymbol|bm|vec|widehat)\s*(\{)?\s*)?(?:\\([ij])math|([ijk]))\s*(?(1)\})\s*\}"
-    r"|(?:\\([ij])math|([ijk]))(?![A-Za-z]))"
-)
-_TRANSPOSED = re.compile(
-    r"\^\s*(?:\{\s*)?(?:\\(?:top|intercal)(?![A-Za-z])|\\(?:mathsf|mathrm|text|mathit)\s*\{?\s*T\s*\}?)\s*(\})?"
-)
-_CHOOSE = re.compile(r"\{\}\s*[_^]\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?")
-_RADIX = {"x": 16, "b": 2, "o": 8}
 _APOSTROPHE = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
 _ALL_REALS = re.compile(r"(?:\\text\s*\{\s*)?\ball (?:the )?real(?:s\b|\s+numbers?)(?:\s*\})?", re.IGNORECASE)
 _DECLARED = re.compile(r"\(\s*([a-z](?:,\s*[a-z])?\s*\\in\s*(?:\\mathbb\s*)?\{?\s*[ZNR]\b[^()]{0,8})\)\s*$")
@@ -198,33 +176,6 @@ def _vulgar(match: re.Match[str]) -> str:
     return rf" \frac{{{top}}}{{{bottom}}}" if bottom else match[0]
 
 
-def _written_out(text: str) -> str:
-    """Notations with a plainer spelling: siunitx, `+/-`, `5 x 10^3`, `(52)_8`, `0x2A`, `1011 (base 2)`, words."""
-    if "\\" in text:
-        text = _UNIT_VECTOR.sub(lambda m: f"\\e{m[2] or m[3] or m[4] or m[5]} ", expanded(text))
-        if "T" in text or "\\top" in text or "\\intercal" in text:
-            text = _TRANSPOSED.sub(_transpose, text)
-    if "+" in text:
-        text = _MINUS_PLUS.sub(r"\\mp ", _PLUS_MINUS.sub(r"\\pm ", text))
-    if "10" in text:
-        text = _SCIENTIFIC.sub(r"\\times ", text)
-    if "_" in text:
-        text = _CHOOSE.sub(r"\\binom{\1}{\2}", _BRACKETED_DIGITS.sub(r"\1", _BRACED_NAME.sub(r"\1", text)))
-    if " cent" in text:
-        text = text.replace("per cent", "percent")
-    if "ase" in text:
-        text = _BASE.sub(r"\1_{\2}", text)
-    if "0" in text:
-        text = _PREFIXED.sub(lambda match: f"{match[2]}_{{{_RADIX[match[1].lower()]}}}", text)
-    return figures(text)
-
-
-def _transpose(match: re.Match[str]) -> str:
-    """`^T` for what is written `^\\top`, `^{\\mathsf{T}}`; braces that stay open are left to be refused."""
-    opened, closed = match[0].count("{"), match[0].count("}")
-    return "^T" if opened == closed else match[0]
-
-
 def normalise(text: str) -> str:
     """The answer without delimiters, spacing commands, sizing commands and lead-in words.
 
@@ -235,7 +186,7 @@ def normalise(text: str) -> str:
     if not text.isprintable() and any(ord(c) < 32 and c not in "\n\t\r" for c in text):
         raise Unreadable("a control character")
     text = unwrap(text)
-    text = _written_out(text)
+    text = written_out(text)
     if "\\" in text or "'" in text or "{" in text or "~" in text or "&" in text:
         if "{,}" in text:
             text = _INDIAN_COMMA.sub(lambda match: match[0].replace("{,}", ""), text)
@@ -245,6 +196,7 @@ def normalise(text: str) -> str:
         text = text.replace("\\\\", " \\newline ")
         text = _SPACE.sub(" ", _SPACING.sub("", text))
         text = unwrap(text.strip())
+    text = set_in_words(text)
     text = _ALL_REALS.sub(r"\\mathbb{R}", text)
     text = _DECLARED.sub(r", \1", text)
     before = None

@@ -82,6 +82,8 @@ class AnswerParser(CommandParser):
                 raise TooLarge(f"more than {MAX_ITEMS} members")
         if len(members) == 1:
             return members[0]
+        if members[-1].kind == "cong" and members[-1].args[0].kind == "true" and "where" not in joints:
+            return _residues(members)
         if "implies" in joints:
             return members[-1]
         if "where" in joints:
@@ -95,6 +97,7 @@ class AnswerParser(CommandParser):
             self.next()
         operands = [label if label is not None else self.sets()]
         operators: list[str] = []
+        token: Token | None = None
         while self.on("=", "<", ">", "le", "ge", "ne", "approx", "in", "equiv", "notin", ":") and not (
             self.no_colon and self.on(":")
         ):
@@ -115,7 +118,27 @@ class AnswerParser(CommandParser):
                 operands[-1] = Node("space", (), operands[-1].value)
         if self.take("to"):
             return self.ratio(operands, operators)
+        if self.on("pmod", "(") or (token is not None and token.value == "equiv"):
+            congruence = self.congruence(operands)
+            if congruence is not None:
+                return congruence
         return Node("rel", tuple(operands), tuple(operators)) if operators else operands[0]
+
+    def congruence(self, operands: list[Node]) -> Node | None:
+        """`x \\equiv 3 \\pmod 7`, `3 (mod 7)`, `x \\equiv 3 \\bmod 7`, as a `cong` node."""
+        left, right = (operands[0] if len(operands) == 2 else Node("true")), operands[-1]
+        if len(operands) > 2:
+            return None
+        if self.take("pmod"):
+            return Node("cong", (left, right, self.argument()))
+        if self.on("(") and self.peek(1).value in ("mod", "bmod"):
+            self.at += 2
+            modulus = self.sum()
+            self.expect(")")
+            return Node("cong", (left, right, modulus))
+        if right.kind == "func" and right.value == "mod" and len(operands) == 2:
+            return Node("cong", (left, *right.args))
+        return None
 
     def ratio(self, operands: list[Node], operators: list[str]) -> Node:
         """`a : b : c`. A ":" after words is a caption, "Total cost: 12"."""
@@ -229,6 +252,18 @@ class AnswerParser(CommandParser):
         raise Unreadable("an interval with one end")
 
 
+def _residues(members: list[Node]) -> Node:
+    """`x \\equiv 1, 4 \\pmod 5`: the modulus stands after the last residue and holds for all."""
+    first, *others = members
+    left = Node("true")
+    if first.kind == "rel" and len(first.args) == 2:
+        left, first = first.args
+    values = [first, *others[:-1], others[-1].args[1]]
+    if any(v.kind in ("rel", "cong", "seq") for v in values):
+        raise Unreadable("residues that are no values")
+    return Node("cong", (left, *values, others[-1].args[-1]))
+
+
 def _difference(node: Node) -> Node:
     """`\\mathbb{R} - \\{0\\}`, written with a minus sign, as a difference of sets."""
     if node.kind == "add" and len(node.args) == 2 and node.args[0].kind == "space" and node.args[1].kind == "neg":
@@ -253,19 +288,19 @@ def _check(node: Node) -> Node:
 
 
 @lru_cache(maxsize=8192)
-def read(text: str, split_commas: bool = False) -> Node | str:
+def read(text: str, split_commas: bool = False, letters: bool = False) -> Node | str:
     """The tree of an answer, or why it has none: `unreadable` or `too-large`."""
     if len(text) > MAX_ANSWER:
         return "too-large"
     try:
-        return parse(text, split_commas=split_commas)
+        return parse(text, split_commas=split_commas, letters=letters)
     except TooLarge:
         return "too-large"
     except Unreadable:
         return "unreadable"
 
 
-def parse(text: str, *, split_commas: bool = False) -> Node:
+def parse(text: str, *, split_commas: bool = False, letters: bool = False) -> Node:
     """The tree of an answer. Raises Unreadable, or TooLarge, which is one."""
     text = normalise(text)
     if not text:
@@ -275,7 +310,7 @@ def parse(text: str, *, split_commas: bool = False) -> Node:
     match = _BASED.fullmatch(text.replace(" ", ""))
     if match:
         return based(match[1], _BASE_WORDS[match[2]] if match[2] in _BASE_WORDS else _base(match[2]))
-    return _check(AnswerParser(tokenise(text, split_commas=split_commas)).answer())
+    return _check(AnswerParser(tokenise(text, split_commas=split_commas, letters=letters)).answer())
 
 
 def changes_a_number(words: str) -> bool:

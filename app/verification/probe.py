@@ -1,7 +1,7 @@
 """Values of expressions at chosen points: modulo primes for rational functions, at high precision for everything else.
 
 Points are derived from the symbols' names, not drawn from a generator, so that a verdict is the same on every machine.
-By Schwartz-Zippel two different rational functions of degree d agree at such a point with probability about d / 2^107.
+By Schwartz-Zippel two different rational functions of degree d agree at such a point with probability about d / 2^109.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from mpmath.ctx_mp import MPContext
 from app.verification.limits import MAX_TERMS, TooCostly, Undefined
 from app.verification.tree import Node, num, replace, walk
 
-PRIMES = (2**127 - 1, 2**107 - 1)
+# Safe primes, 2q + 1 with q prime, of 127 and 109 bits: modulo a Mersenne prime the powers of 2 take few values.
+PRIMES = (170141182192818631503457902219180916163, 649035869376814168186037142030959)
 _RATIONAL = frozenset({"num", "sym", "add", "mul", "neg", "inv", "pow", "pct", "base"})
 _MAX_MAGNITUDE = 1_000_000  # bits of the largest intermediate value
 _MAX_EXTRA_DIGITS = 600

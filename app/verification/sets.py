@@ -8,7 +8,7 @@ from typing import Any
 from app.verification.limits import MAX_ITEMS, TooCostly, Undefined
 from app.verification.numbers import agrees
 from app.verification.probe import Evaluator, NeedsSymbolic, digits_for
-from app.verification.tree import Node, add, neg, symbols, walk
+from app.verification.tree import Node, add, neg, num, symbols, walk
 from app.verification.values import fraction, precision
 
 _DIGITS = 60
@@ -66,7 +66,7 @@ def _to_set(node: Node) -> RealSet | None:
     if node.kind == "empty":
         return []
     if node.kind == "space":
-        return [_everything()] if node.value == "R" else None
+        return _half_space(node.value)
     if node.kind == "seq":
         return _from_sequence(node)
     if node.kind == "rel":
@@ -84,6 +84,20 @@ def _to_set(node: Node) -> RealSet | None:
             result = result + other if node.kind == "union" else _intersection(_normal(result), _normal(other))
         return result
     return None
+
+
+def _half_space(name: str) -> RealSet | None:
+    """The reals, or those of one sign: `\\mathbb{R}_{\\ge 0}`."""
+    minus, plus = _infinities()
+    zero = _end(num(0))
+    return {
+        "R": [_everything()],
+        "R+": [Piece(zero, False, plus, False)],
+        "R-": [Piece(minus, False, zero, False)],
+        "R>=0": [Piece(zero, True, plus, False)],
+        "R<=0": [Piece(minus, False, zero, True)],
+        "R*": [Piece(minus, False, zero, False), Piece(zero, False, plus, False)],
+    }.get(name)
 
 
 def _from_sequence(node: Node) -> RealSet | None:
@@ -153,11 +167,10 @@ def _from_relation(node: Node) -> RealSet | None:
 
 def _half_line(left: Node, op: str, right: Node) -> RealSet | None:
     """The solutions of one relation that is linear in one symbol, or of an absolute value of such against a number."""
-    if left.kind == "func" and left.value == "abs" and not symbols(right) and op in ("<", "<=", ">", ">="):
-        above, below = _half_line(left.args[0], op, right), _half_line(left.args[0], _FLIP[op], neg(right))
-        if above is None or below is None or _end(right).value < 0:
-            return None
-        return _intersection(_normal(above), _normal(below)) if op in ("<", "<=") else above + below
+    if right.kind == "func" and right.value == "abs" and not symbols(left):
+        left, op, right = right, _FLIP[op], left
+    if left.kind == "func" and left.value == "abs" and not symbols(right):
+        return _absolute(left.args[0], op, right)
     if left.kind == "sym" and not symbols(right):
         end = _end(right)
     elif right.kind == "sym" and not symbols(left):
@@ -175,6 +188,18 @@ def _half_line(left: Node, op: str, right: Node) -> RealSet | None:
     if op == "=":
         return [Piece(end, True, end, True)]
     return [Piece(minus, False, end, False), Piece(end, False, plus, False)]
+
+
+def _absolute(inner: Node, op: str, bound: Node) -> RealSet | None:
+    """`|x - 1| < 2` and its like, for any bound."""
+    if op in ("=", "!="):
+        return None
+    if _end(bound).value < 0:
+        return [] if op in ("<", "<=") else [_everything()]
+    above, below = _half_line(inner, op, bound), _half_line(inner, _FLIP[op], neg(bound))
+    if above is None or below is None:
+        return None
+    return _intersection(_normal(above), _normal(below)) if op in ("<", "<=") else above + below
 
 
 def _solve(difference: Node) -> tuple[End, bool] | None:

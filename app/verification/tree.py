@@ -7,6 +7,7 @@ Kinds of expression:
 Kinds of answer:
     seq (value: its brackets, as "()", "[)", "{}", "<>", "" for a bare list, "or" for alternatives), rel (value: its
     operators), union, inter, minus (sets), build (head, condition), matrix of row, ratio, base (value: digits, base),
+    cong (left side or true, residues, modulus),
     space (value: R, Z, ...), empty, dots, true (a condition that only declares an integer parameter)
 """
 

@@ -17,6 +17,7 @@ from app.verification.probe import (
     modular,
     point,
 )
+from app.verification.residues import comparable, same_residues
 from app.verification.sandbox import serialise, shared
 from app.verification.tree import Node, symbols
 
@@ -86,11 +87,26 @@ def same_value(reference: Node, answer: Node, tally: Tally, scale: Fraction = Fr
         return left == {t: c * scale for t, c in right.items()}
     if scale == 1 and reference == answer:
         return _defined(reference)
+    if wanted is None and (left is None or right is None) and scale == 1:
+        exactly = _by_residues(reference, answer)
+        if exactly is not None:
+            tally.used("modular")
+            return exactly
     if wanted is not None and not symbols(answer):
         return _near(wanted, answer, scale, tally)
     if scale != 1:
         answer = Node("mul", (Node("num", (), Number(scale)), answer))
     return same_function(reference, answer, tally)
+
+
+def _by_residues(reference: Node, answer: Node) -> bool | None:
+    """Large exact numbers; None where either is something else, or larger than is worked out."""
+    if not (comparable(reference) and comparable(answer)):
+        return None
+    try:
+        return same_residues(reference, answer)
+    except TooCostly:
+        return None
 
 
 def _defined(node: Node) -> bool:

@@ -129,6 +129,7 @@ _OPERATORS = {
     "by": "*",
     "to": "to",
     "mod": "mod",
+    "modulo": "mod",
     "over": "/",
 }
 _GLUED = re.compile(

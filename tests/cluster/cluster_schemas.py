@@ -106,6 +106,8 @@ INSTANCES = {
     "p5.48xlarge": (192, 8),
     "c7i.4xlarge": (16, 0),
 }
+# Pods that EKS lets run on one at most, and GiB of memory.
+PODS_AND_GIB = {"m7i.2xlarge": (58, 32), "g6e.xlarge": (58, 32), "p5.48xlarge": (100, 2048), "c7i.4xlarge": (234, 32)}
 
 # -- Kubernetes -------------------------------------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ CONTAINER = record(
         "image": TEXT,
         "imagePullPolicy": one_of("Always", "IfNotPresent", "Never"),
         "env": many(VARIABLE),
+        "envFrom": many(record({"secretRef": record({"name": TEXT, "optional": FLAG}, ("name",))}, ("secretRef",))),
         "resources": RESOURCES,
         "ports": many(record({"containerPort": COUNT, "name": TEXT}, ("containerPort",))),
         "securityContext": record({"allowPrivilegeEscalation": FLAG, "readOnlyRootFilesystem": FLAG}),
@@ -138,6 +141,7 @@ POD = record(
         "securityContext": record(
             {"runAsUser": COUNT, "runAsGroup": COUNT, "fsGroup": COUNT, "runAsNonRoot": FLAG},
         ),
+        "imagePullSecrets": many(record({"name": TEXT}, ("name",))),
         "nodeSelector": TEXTS,
         "tolerations": many(
             record(

@@ -23,6 +23,7 @@ from tests.cluster.scripted_run import ids, ids_without_a_cluster
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take minutes to start nodes
 HEAD_ID = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"  # the provider's name for its head
 EMPTY = ("setup", "head_setup", "worker_setup", "initialization", "head_start_ray", "worker_start_ray")
+ROLES = {0: "verifier", 1: "sampler", 8: "trainer"}  # by the GPUs of a node
 IDLE = 12  # seconds until an idle node leaves
 
 
@@ -32,6 +33,7 @@ def configuration(gcs_port: int) -> dict[str, Any]:
     workers = {
         "sampler": {"CPU": 1, "GPU": 1},
         "verifier": {"CPU": 1},
+        "trainer": {"CPU": 8, "GPU": 8},  # nobody asks for it, but an unlabelled request for a GPU fits it too
     }
     store = {"object_store_memory": 100_000_000}
     types = {
@@ -41,7 +43,7 @@ def configuration(gcs_port: int) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "cluster_name": "test",
-        "max_workers": 4,
+        "max_workers": 6,
         "idle_timeout_minutes": IDLE / 60,
         "upscaling_speed": 10.0,
         "provider": {
@@ -91,7 +93,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
 def kinds(cluster: LocalCluster) -> list[str]:
     """Roles of the living workers."""
     totals = [resources for node, resources in cluster.alive().items() if node != HEAD_ID]
-    return sorted("sampler" if "GPU" in resources else "verifier" for resources in totals)
+    return sorted(ROLES[resources.get("GPU", 0)] for resources in totals)
 
 
 class Watch(threading.Thread):
@@ -139,6 +141,7 @@ def test_from_a_head_alone_to_samplers_and_verifiers_and_back(cluster: LocalClus
     print(f"workers, one after the other: {watch.seen}; the last left {time.monotonic() - begun:.0f} s after the end")
     assert "room for 2 of 3 x (1 CPU, 1 GPU, role=sampler)" in said  # slower than asked, and said so; no deadlock
     assert max(workers.count("sampler") for workers in watch.seen) == 2
+    assert not any("trainer" in workers for workers in watch.seen)
     assert max(workers.count("verifier") for workers in watch.seen) >= 1
     assert set(next(workers for workers in watch.seen if workers)) == {"sampler"}  # verifiers are not asked for yet
     assert ids(str(tmp_path / "runs")) == ids_without_a_cluster(str(tmp_path / "alone"))

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.cluster.cluster_schemas import AWS_PROVIDER, EC2_NODE, INSTANCES, RAY_CLUSTER, RAY_JOB
+from tests.cluster.cluster_schemas import AWS_PROVIDER, EC2_NODE, INSTANCES, PODS_AND_GIB, RAY_CLUSTER, RAY_JOB
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0f" * 32
@@ -243,7 +243,7 @@ def test_ray_starts_with_the_token(side: str) -> None:
     before, _, _ = start.partition("ray start")
     assert "export RAY_AUTH_MODE=token" in before
     assert "chmod 600 ~/.ray/auth_token" in before
-    assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
 
 
@@ -315,6 +315,27 @@ def test_kuberay_groups_match_cluster_yaml() -> None:
         assert container["image"] == NAMES["CPU_IMAGE" if name == "verifier" else "GPU_IMAGE"]
 
 
+def left_for_pods(machine: str) -> tuple[float, float]:
+    """CPUs and GiB that EKS leaves to pods: less what it keeps for kubelet and system, and a CPU's tenth for daemons.
+
+    CPU: 6 % of the first, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the others. Memory: 255 MiB and
+    11 MiB a pod that may run there, 100 MiB before eviction; the machine's kernel takes about 4 % of what is sold.
+    """
+    cpus, _ = INSTANCES[machine]
+    pods, gib = PODS_AND_GIB[machine]
+    kept = 0.06 + 0.01 + 0.005 * 2 + 0.0025 * (cpus - 4)
+    return cpus - kept - 0.1, gib * 0.96 - (255 + 11 * pods + 100) / 1024
+
+
+def test_every_pod_fits_the_machine_it_is_for() -> None:
+    for group in cluster_specs()[0]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        asked = container["resources"]["requests"]
+        cpus, gib = left_for_pods(node_types()[group["groupName"]]["node_config"]["InstanceType"])
+        assert float(asked["cpu"]) <= cpus, group["groupName"]
+        assert float(asked["memory"].removesuffix("Gi")) <= gib, group["groupName"]
+
+
 def test_pods_drain_within_their_grace_time() -> None:
     for group in cluster_specs()[0]["workerGroupSpecs"]:
         pod = group["template"]["spec"]
@@ -347,6 +368,46 @@ def test_dockerfiles_take_a_pinned_base_and_run_without_root(name: str) -> None:
     assert "USER ray" in lines and "--uid 1000" in text
     for source in re.findall(r"^COPY --chown=ray (\S+) ", text, re.MULTILINE):
         assert (ROOT / source).exists(), source
+
+
+def test_keys_reach_every_container_as_variables() -> None:
+    """Docker reads the file on the host, where Ray puts what it is to mount."""
+    from ray.autoscaler.sdk import get_docker_host_mount_location
+
+    config = filled("cluster.yaml")
+    (option,) = [option for option in config["docker"]["run_options"] if "--env-file" in option]
+    (mount,) = [target for target, source in config["file_mounts"].items() if source == "~/.eightfold.env"]
+    assert option == f"--env-file {get_docker_host_mount_location(config['cluster_name'])}{mount}"
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            (container,) = group["template"]["spec"]["containers"]
+            assert container["envFrom"] == [{"secretRef": {"name": "eightfold-env", "optional": True}}]
+
+
+def test_recipes_for_a_cluster_ask_no_server_that_is_not_there() -> None:
+    for path in (ROOT / "jobs/recipes").glob("*.yaml"):
+        assert not re.search(r"base_url.*(localhost|127\.0\.0\.1)", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_the_token_lands_where_the_start_command_looks_for_it(name: str) -> None:
+    """Ray binds `~` of file_mounts under the HOME of the image's own environment, /root where that has none."""
+    from ray.autoscaler._private.docker import docker_start_cmds
+
+    text = (ROOT / f"docker/Dockerfile.{name}").read_text()
+    (home,) = re.findall(r"^ENV .*?\bHOME=(\S+)", text, re.MULTILINE)
+    assert "useradd --create-home --uid 1000 ray" in text and home == "/home/ray"  # what useradd makes
+    mounts = filled("cluster.yaml")["file_mounts"]
+    command = docker_start_cmds("ubuntu", "image", mounts, "eightfold", [], "eightfold", home, "docker")
+    assert f":{home}/.ray/auth_token " in command
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_images_hold_what_the_clusters_call(name: str) -> None:
+    """rsync and ssh: Ray's launcher; wget: KubeRay's probes; setsid, flock (util-linux): the spot watcher."""
+    text = (ROOT / f"docker/Dockerfile.{name}").read_text()
+    packages = set(re.findall(r"--no-install-recommends (.*?)\s*\\?$", text, re.MULTILINE)[0].split())
+    assert {"rsync", "openssh-client", "wget", "util-linux", "procps"} <= packages
 
 
 @pytest.mark.parametrize("name", [*FILES, "docker/Dockerfile.cpu", "docker/Dockerfile.gpu", "docs/cluster.md"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,15 +155,61 @@ def test_a_refused_drain_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         spot_watch.drain(60, "test", [])
 
 
-def test_now_drains_first_and_then_holds_the_pod(
-    monkeypatch: pytest.MonkeyPatch, drained: list[list[str]], capsys: pytest.CaptureFixture[str]
+@contextlib.contextmanager
+def titled(*titles: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes under the titles that Ray gives to its own."""
+    found = [subprocess.Popen(["bash", "-c", 'exec -a "$0" sleep 600', title]) for title in titles]
+    try:
+        yield found
+    finally:
+        for process in found:
+            process.kill()
+            process.wait()
+
+
+def table(folder: Path, processes: list[subprocess.Popen[bytes]]) -> Path:
+    """A /proc with these processes alone: others of this machine may belong to a Ray."""
+    for process in processes:
+        (folder / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    while any(b"bash" in (folder / str(process.pid) / "cmdline").read_bytes() for process in processes):
+        time.sleep(0.01)  # its title is still that of the shell that becomes it
+    return folder
+
+
+@pytest.mark.parametrize("title", ["ray::_MapWorker.submit", "ray::work()", "ray::RayTrainWorker"])
+def test_a_task_or_an_actor_is_work(tmp_path: Path, title: str) -> None:
+    with titled("ray::IDLE", title) as processes:
+        assert spot_watch.works(table(tmp_path, processes))
+
+
+def test_idle_workers_and_agents_are_no_work(tmp_path: Path) -> None:
+    with titled("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "/usr/bin/raylet") as processes:
+        assert not spot_watch.works(table(tmp_path, processes))
+        processes[0].kill()
+        processes[0].wait()  # its entry leads nowhere now
+        assert not spot_watch.works(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("busy", "seconds"),
+    [([False] * 3, 3), ([True, False, True, *[False] * 3], 6), ([True] * 99, 35)],
+    ids=["idle", "until its work ends", "never idle"],
+)
+def test_now_drains_first_and_holds_the_pod_while_it_works(
+    monkeypatch: pytest.MonkeyPatch, drained: list[list[str]], busy: list[bool], seconds: int
 ) -> None:
-    slept: list[tuple[int, float]] = []
-    monkeypatch.setattr(spot_watch.time, "sleep", lambda seconds: slept.append((len(drained), seconds)))
-    spot_watch.main(["--now", "--grace", "40"])
-    assert drained[0][drained[0].index("--deadline-remaining-seconds") + 1] in ("34", "35")
-    ((after, seconds),) = slept
-    assert after == 1 and 35 < seconds <= 40
+    now, slept, looks = [0.0], list[int](), iter(busy)
+
+    def sleep(duration: float) -> None:
+        slept.append(len(drained))
+        now[0] += duration
+
+    monkeypatch.setattr(spot_watch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(spot_watch.time, "sleep", sleep)
+    monkeypatch.setattr(spot_watch, "works", lambda: next(looks))
+    spot_watch.main(["--now", "--grace", "35"])
+    assert drained[0][drained[0].index("--deadline-remaining-seconds") + 1] == "30"
+    assert slept == [1] * seconds  # a second each, all after the drain
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cloud", "azure"], ["--cloud", "aws", "--now"]])

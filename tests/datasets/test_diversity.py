@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.datasets.diversity import edit_distance, equations, most_diverse, signature
+from app.datasets.diversity import edit_distance, most_diverse, signature, sums
 
 WORDS = st.lists(st.integers(0, 3), max_size=70)
 
@@ -51,14 +51,32 @@ def test_edit_distance_by_hand(a: str, b: str, d: int) -> None:
         ("1,200 * 2 = 2,400", ("1200*2=2400",)),
         ("3 × 4 = 12", ("3*4=12",)),
         ("$3 \\times 4 = 12$", ("3*4=12",)),
-        ("2 + 2 = 4 = 1 * 4", ("2+2=4=1*4",)),
+        ("2 + 2 = 4 = 1 * 4", ("2+2=4", "4=1*4")),
+        ("Cost = 3 * 4 = 12", ("3*4=12",)),
+        ("3.5*2=7. 7+1=8", ("3.5*2=7", "7+1=8")),
+        ("2x + 3 = 7\n7 - 3 = 4", ("2x + 3 = 7", "7-3=4")),
+        ("3 apples * $4 = $12", ("3 apples * $4 = $12",)),
+        ("x - y = 3", ("x - y = 3",)),
         ("x = 4", ()),
         ("no sums at all", ()),
         ("", ()),
     ],
 )
-def test_equations(text: str, found: tuple[str, ...]) -> None:
-    assert equations(text) == found
+def test_sums(text: str, found: tuple[str, ...]) -> None:
+    assert sums(text) == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2x + 3 = 7\n7 - 3 = 4", "5y + 3 = 7\n7 - 3 = 4"),
+        ("3 apples * $4 = $12\n12 + 1 = 13", "6 pears * $4 = $12\n12 + 1 = 13"),
+        ("x + y = 10\n10 - 3 = 7", "x - y = 10\n10 - 3 = 7"),
+        ("3.5*2=7. 7+1=8", "3.5*2=7. 6+2=8"),
+    ],
+)
+def test_distinct_solutions_do_not_merge(one: str, other: str) -> None:
+    assert signature(one) != signature(other)
 
 
 def test_same_sums_in_other_words_are_the_same_solution() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,21 @@ def test_a_cpu_engine_gets_memory_in_bytes_and_no_gpu_settings() -> None:
     assert cpu_environment(EnginePlacement(threads=3))["OMP_NUM_THREADS"] == "3"
 
 
-@pytest.mark.parametrize(("gpus", "parallel"), [(0.5, 1), (1, 1), (4, 4)])
-def test_gpus_above_one_are_tensor_parallel(gpus: float, parallel: int) -> None:
+@pytest.mark.parametrize(("gpus", "parallel", "memory"), [(0.5, 1, 0.2), (0.25, 1, 0.1), (1, 1, 0.4), (4, 4, 0.4)])
+def test_gpus_above_one_are_tensor_parallel_and_shared_ones_share_memory(
+    gpus: float, parallel: int, memory: float
+) -> None:
     found = engine_arguments(EnginePlacement(gpus=gpus, gpu_memory=0.4))
-    assert (found["tensor_parallel_size"], found["gpu_memory_utilization"]) == (parallel, 0.4)
+    assert (found["tensor_parallel_size"], found["gpu_memory_utilization"]) == (parallel, memory)
     assert not {"kv_cache_memory_bytes", "enable_chunked_prefill", "block_size"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "eager"), [({}, True), ({"gpus": 1}, False), ({"gpus": 1, "enforce_eager": True}, True)]
+)
+def test_cuda_graphs_are_used_where_there_are_gpus(asked: dict[str, Any], eager: bool) -> None:
+    assert engine_arguments(EnginePlacement(**asked))["enforce_eager"] is eager
+    assert engine_arguments(EnginePlacement(enforce_eager=False))["enforce_eager"] is False
 
 
 def test_arguments_are_plain_json_and_known_to_vllm(tmp_path: Path) -> None:

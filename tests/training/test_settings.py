@@ -56,7 +56,7 @@ def test_what_decides_the_evaluations_decides_the_key() -> None:
 
 
 def test_no_validation_problems_are_noticed_before_anything_runs() -> None:
-    with pytest.raises(UserError, match=r"runs.sft.evaluate_every: raise problems.validation, which is 0"):
+    with pytest.raises(UserError, match=r"runs.sft.evaluate_every: no validation problems; raise problems.validation"):
         build(recipe({"validation": 0}, **EARLY))
 
 
