@@ -90,8 +90,8 @@ class ProblemRollouts:
             )
         written = await sampler.engine.generate_n(requests)
         self.engine_seconds += sum(done.seconds for done in written)
-        before = sampler.decode(list(prefix)) if prefix else ""
-        texts = [(before + done.text, done.finish_reason) for done in written]
+        # As a whole: a decoder may treat the first token of what it is given differently.
+        texts = [(sampler.decode([*prefix, *done.token_ids]), done.finish_reason) for done in written]
         unseen = list(dict.fromkeys(text for text in texts if text not in self._verdicts))
         if unseen:
             judged = await asyncio.to_thread(sampler.judge, self.problem, *map(list, zip(*unseen, strict=True)))

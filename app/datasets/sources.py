@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from app.datasets.pairs import Texts
-from app.datasets.selection import Judged, refuse_evaluation, statement_digest
+from app.datasets.selection import refuse_evaluation
+from app.judged import Judged, judged_shard
 from app.policy import base_policy
-from app.records import Problem, StepValue, Trace, Verdict
+from app.problems.overlap import statement_digest
+from app.records import Problem, StepValue
 from app.rendering import Renderer
 from app.stage import StageContext
 from app.store import Output
@@ -74,8 +76,8 @@ class Sources:
         """Problems of a shard with the samples of all policies and their verdicts, by problem id."""
         by_problem: dict[str, list[Judged]] = {}
         for traces, verdicts in zip(self._all("sampling"), self._all("verification"), strict=True):
-            for trace, verdict in joined(traces, verdicts, shard):
-                by_problem.setdefault(trace.problem_id, []).append((trace, verdict))
+            for problem, samples in judged_shard(traces, verdicts, shard).items():
+                by_problem.setdefault(problem, []).extend(samples)
         return [(self.problems[name], by_problem[name]) for name in sorted(by_problem)]
 
     def credit(self, shard: int) -> Callable[[str], Credit]:
@@ -84,8 +86,8 @@ class Sources:
         for output in self._all("credit"):
             for row in StepValue.from_table(output.read_shard(shard)):
                 out.setdefault(row.problem_id, Credit([], [])).values.append(row)
-            for trace, verdict in joined(output, output, shard, "rollouts", "verdicts"):
-                out.setdefault(trace.problem_id, Credit([], [])).rollouts.append((trace, verdict))
+            for problem, pairs in judged_shard(output, output, shard, "rollouts", "verdicts").items():
+                out.setdefault(problem, Credit([], [])).rollouts.extend(pairs)
         return lambda problem_id: out.get(problem_id, NOTHING)
 
     def _all(self, role: str) -> Iterator[Output]:
@@ -94,16 +96,3 @@ class Sources:
         while (name := role if not number else f"{role}.{number}") in self.inputs:
             yield self.inputs[name]
             number += 1
-
-
-def joined(
-    traces: Output, verdicts: Output, shard: int, kind: str = "part", verdict_kind: str = "part"
-) -> list[Judged]:
-    """Traces of a shard with their verdicts. Raises RuntimeError where one has none: the two do not belong together."""
-    judged = {v.trace_id: v for v in Verdict.from_table(verdicts.read_shard(shard, kind=verdict_kind))}
-    out = []
-    for trace in Trace.from_table(traces.read_shard(shard, kind=kind)):
-        if trace.id not in judged:
-            raise RuntimeError(f"{verdicts.uri}, shard {shard}: no verdict of trace {trace.id} of {traces.uri}")
-        out.append((trace, judged[trace.id]))
-    return out

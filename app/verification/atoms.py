@@ -184,6 +184,8 @@ class AtomParser(ExpressionParser):
         while (self.starts_factor() and self.peek().kind in ("num", "sym", "const")) or self.on("frac", "sqrt"):
             if self.differential and self.peek().value == "d":
                 break
+            if self.peek().value == "e" and self.peek(1).value == "^":
+                break  # `\sin x e^{-x}` is a product
             self.juxtapose(factors)
         node = mul(*factors)
         return (neg(node) if sign else node,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.verification.atoms import AtomParser
 from app.verification.limits import Unreadable
-from app.verification.tree import I, Node, add, func, inv, mul, neg, replace, sym
+from app.verification.tree import ZERO, I, Node, add, func, inv, mul, neg, replace, sym
 
 _SPACES = frozenset("RZNQC")
 _PARTS = {
@@ -119,6 +119,8 @@ class CommandParser(AtomParser):
                 raise Unreadable("an integral without dx")
             self.next()
             variable = self.symbol()
+        if name == "int" and low is None and high is None:
+            return Node("big", (variable, ZERO, ZERO, body), "primitive")
         if low is None or (high is None and name != "lim"):
             raise Unreadable(f"\\{name} without bounds")
         if variable == I:  # an index, not the imaginary unit

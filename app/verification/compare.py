@@ -14,14 +14,18 @@ from app.verification.numbers import Number, agrees, plain
 from app.verification.parser import read
 from app.verification.relations import FalseChain
 from app.verification.sandbox import SandboxError, SandboxTimeout
+from app.verification.sentence import sound
 from app.verification.statements import core, date, same_date
-from app.verification.tree import Node, symbols, walk
+from app.verification.tree import I, Node, replace, sym, symbols, walk
 from app.verification.values import Tally
 
 _DECIMAL_COMMA = re.compile(r"\$?-?\d+,\d+\$?")
 _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # any but between two digits
 _RATIO = re.compile(r"\b(?:ratio|scale|odds|proportion)", re.IGNORECASE)
-_STRANGE = re.compile(r"[@~^_|#&?<>=]")  # signs that are no punctuation: `4 @` is not `4`
+_STRANGE = re.compile(
+    r"[@~^_|#&?<>=\u2264\u2265\u2260\u2248\u00b1\u2213\u2212\u2013!]"
+)  # signs that are no punctuation: `4 @` is not `4`
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
 _NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 
@@ -107,7 +111,10 @@ def _as_written(reference: str, answer: str, question: str | None) -> Comparison
         return Comparison(same, "equal" if same else "different", "words", readable=same)
     if _wordy(found):
         return Comparison(False, "different", "words", readable=False)
-    return _readings(reference, answer, wanted, found, question)
+    result = _readings(reference, answer, wanted, found, question)
+    if result.same and _WORD.search(answer) and not sound(answer) and sound(reference):
+        return Comparison(False, "unreadable", "none", "unparsed", readable=False)
+    return result
 
 
 def _words(reference: str, answer: str, question: str | None) -> Comparison | None:
@@ -167,6 +174,7 @@ def _wordy(node: Node) -> bool:
 
 def _readings(reference: str, answer: str, wanted: Node, found: Node, question: str | None) -> Comparison:
     """Compare the trees; where the first reading fails, the other readings of commas."""
+    wanted, found = _imaginary(wanted, found), _imaginary(found, wanted)
     result = _match(wanted, found, question)
     if not result.same and _as_letters(wanted, found):
         left, right = read(reference, False, True), read(answer, False, True)
@@ -190,6 +198,16 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             if other.same:
                 return other
     return result
+
+
+def _imaginary(node: Node, other: Node) -> Node:
+    """`2 + 3I` and `2 + 3j` as complex numbers, where the other side is one and has no such symbol of its own."""
+    if node.kind not in ("add", "mul", "neg", "sym", "rel", "seq"):
+        return node
+    names = symbols(node) & {"I", "j"}
+    if len(names) != 1 or names & symbols(other) or I not in walk(other) or I in walk(node):
+        return node
+    return replace(node, sym(names.pop()), I)
 
 
 def _as_letters(wanted: Node, found: Node) -> bool:

@@ -34,7 +34,7 @@ _DENY = r"""
     | or\ thereabouts
     | multiples? | divisible | divides | divisors? | coprime | congruent | relatively\ prime | digits?
     | remainder\ when
-    | modulo | mod | indivisible | impossib\w+
+    | indivisible | impossib\w+
     | could\ be | might | may\ be | can\ be | possibly | would\ have\ been | should\ have\ been | had\ been
     | if\ only | suppose
     | supposedly | allegedly | hypothetical\w* | pretend\w* | assum(?:e|es|ed|ing)
@@ -131,8 +131,8 @@ _LABEL = re.compile(
 _BOUND_BEFORE = re.compile(
     r"(?:\b(?:over|under|above|below|beneath|around|past|beyond|towards?|within|between|until|till"
     r"|about\s+to|just\s+about"
-    r"|divid\w+\s+by|multipl\w+\s+by|circa|nearly|roughly\s+around|a\s+factor\s+of|to\s+the)"
-    r"|[<>\u2264\u2265\u2260\u226a\u226b])\s*(?:the\s+|an?\s+)?\$?$",
+    r"|but|except|save|besides|like|unlike|than|versus|vs|divid\w+\s+by|multipl\w+\s+by|circa|nearly|roughly\s+around|a\s+factor\s+of|to\s+the)"
+    r"|[<>\u2264\u2265\u2260\u226a\u226b\u00b1\u2213])\s*(?:the\s+|an?\s+)?\$?$",
     re.IGNORECASE,
 )
 _BOUND_AFTER = re.compile(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from fractions import Fraction
 from hashlib import blake2b
+from math import gcd, lcm
 from typing import Any
 
 from mpmath.ctx_mp import MPContext
@@ -97,6 +98,15 @@ def point(name: str, salt: int) -> Fraction:
     low, high = ((Fraction(1, 5), 1), (1, 4), (-3, Fraction(-1, 3)), (4, 11), (-1, 1), (2, 9), (-9, -2))[salt % 7]
     value = low + (high - low) * unit
     return Fraction(value.__floor__()) + 1 if salt % 7 == 5 else value
+
+
+def whole_point(name: str, salt: int) -> Fraction:
+    """A positive integer with small prime factors, so that two of them seldom have none in common."""
+    seed, value = _hash(name, salt), 1
+    for prime in (2, 3, 5, 7, 11):
+        seed, power = divmod(seed, 3)
+        value *= prime**power
+    return Fraction(value)
 
 
 class Evaluator:
@@ -218,6 +228,8 @@ class Evaluator:
             if len(args) == 1:
                 return x
             return (min if name == "min" else max)(*args)
+        if name in ("gcd", "lcm"):
+            return self._of_integers(name, args)
         if name == "mod":
             return args[0] - args[1] * ctx.floor(args[0] / args[1])
         if name in ("floor", "ceil"):
@@ -234,6 +246,11 @@ class Evaluator:
                     raise Undefined(f"a pole of {name}")
             return getattr(ctx, _PLAIN[name])(x)
         raise TooCostly(f"{name} is not computed here")
+
+    def _of_integers(self, name: str, args: list[Any]) -> Any:
+        if not all(self.ctx.isint(a) and self.ctx.mag(a) < 100 for a in args):
+            raise TooCostly(f"{name} of other than integers")
+        return self.ctx.mpf((gcd if name == "gcd" else lcm)(*(int(a) for a in args)))
 
     def _root(self, index: Any, x: Any) -> Any:
         """`\\sqrt[n]{x}`, real for odd n."""

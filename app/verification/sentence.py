@@ -83,6 +83,18 @@ _PROSE = re.compile(r"[^\W\d_a-zA-Z][^\W\d_]+ +[^\W\d_]{2,}")  # two words side 
 _RESULT = re.compile(r"[\d)%A-Za-z]\s*=\s*[$\u20ac\u00a3]?\s?-?$")  # after a calculation
 # "3 out of 4", "1 in 6", "2 to 5": a value that is one part of another.
 _SHARE = re.compile(rf"\s*(?:out\s+of|in|to|of|by|per|for\s+every|from|x|and\s+a\s+half)\s+(?:the\s+)?{_A}")
+_FACTORIAL = re.compile(r"(?<![\w.,])\d+!(?=\s*[.,;)a-z=+*/-])")
+_SPOILED = re.compile(
+    rf"[\s*_$)]*\?|\s*{_A}|\s+:\s*{_A}|:{_A}|\s*[/\u00d7*+\u00b1\u2213^=<>\u2264\u2265~]\s*{_A}|\s*\(\s*or\s+(?:\w+\s+)?{_A}\s*\)|-?\s?ish\b|!(?=\s*[.,;)a-z=+])"
+    r"|\s*,?\s*(?:more\s+or\s+less|give\s+or\s+take|or\s+thereabouts|plus\s+or\s+minus)\b"
+)
+_LATEX = re.compile(r"\\[A-Za-z]+|[{}$\\]")
+_SIDELONG = re.compile(
+    rf"\b(?:around|over|under|above|below|near|past|beyond|within|between|until|(?:square|cube|power)\s+of)\s+{_A}|{_A}\s+to\s+the\b"
+    rf"|{_A}-?\s?ish\b",
+    re.IGNORECASE,
+)
+_BOXED_FACTORIAL = re.compile(r"(?<![\w.,])\d+!")
 _STRANGE = re.compile(r"[\\^_@{}|<>~#]")  # signs that are no punctuation: what they do is not understood
 _ASIDE = re.compile(
     r"(?<=\w)\s\((?=[^()]*[A-Za-z]{2})[^()=]*\)|(?<=\w),?\s(?:since|because)\s[^.\n]*"
@@ -107,7 +119,7 @@ def masked(text: str, *, boxed: bool = False) -> tuple[str, list[str]]:
         pieces, at = [], 0
         text = _SPACING.sub(" ", text)
         for match in _WORDED.finditer(text):
-            pieces += [_kept(text[at : match.start()], keep), " ", _numbers(match[1], keep), " "]
+            pieces += [_kept(text[at : match.start()], keep), " ", _numbers(match[1], keep, boxed=True), " "]
             at = match.end()
         return "".join([*pieces, _kept(text[at:], keep)]), values
     pieces, at = [], 0
@@ -127,7 +139,7 @@ def _kept(piece: str, keep: Callable[[str], str]) -> str:
     return piece[:first] + keep(piece[first:last]) + piece[last:]
 
 
-def _numbers(words: str, keep: Callable[[str], str]) -> str:
+def _numbers(words: str, keep: Callable[[str], str], *, boxed: bool = False) -> str:
     words = figures(words)
 
     def one(match: re.Match[str]) -> str:
@@ -136,7 +148,7 @@ def _numbers(words: str, keep: Callable[[str], str]) -> str:
         space = match[0][: len(match[0]) - len(match[0].lstrip())]
         return space + keep(match[0])
 
-    return NUMERAL.sub(one, words)
+    return NUMERAL.sub(one, (_BOXED_FACTORIAL if boxed else _FACTORIAL).sub(lambda match: keep(match[0]), words))
 
 
 def value(text: str, *, boxed: bool = False) -> str | None:
@@ -229,7 +241,7 @@ def _finished(run: str, after: str, rest: str, values: list[str]) -> str | None:
 
 def understood_after(after: str) -> bool:
     """Whether what stands after a value (values masked) neither denies, bounds, doubts nor works on it."""
-    if re.match(r"[\s*_$)]*\?", after) or bounded_after(after) or operated("", after):
+    if _SPOILED.match(after) or bounded_after(after) or operated("", after):
         return False
     cut = _BREAK.search(after)
     if denies_after(after[: cut.start()] if cut else after):
@@ -245,7 +257,7 @@ def stands(before: str, after: str) -> bool:
     """Whether the words of its line leave a value as it is: none denies, bounds or works on it."""
     words = masked(after)[0]
     if _RESULT.search(before):
-        return not (re.match(r"\s*\?", words) or bounded_after(words) or withdraws(_END.split(words)[0]))
+        return not (_SPOILED.match(words) or bounded_after(words) or withdraws(_END.split(words)[0]))
     clause = _clause(re.split(r"[.!?]\s", masked(before)[0])[-1])
     return not (denied_before(clause) or operated(clause, words)) and understood_after(words)
 
@@ -284,5 +296,11 @@ def without_asides(line: str) -> str:
     """The line without what only explains its result: "= 624 pages (12 in each of 52 weeks), as a year has 52"."""
     if "(" not in line and " as " not in line and "ecause" not in line and "ince" not in line:
         return line
-    kept = _ASIDE.sub(lambda m: m[0] if "=" in m[0] or denies(m[0]) or withdraws(m[0]) else "", line)
+    kept = _ASIDE.sub(lambda m: m[0] if "=" in m[0] or "(or" in m[0] or denies(m[0]) or withdraws(m[0]) else "", line)
     return kept if any(c.isdigit() for c in kept) else line
+
+
+def sound(answer: str) -> bool:
+    """Whether the words of an answer that reads as mathematics neither deny nor bound a value in it."""
+    words = NUMERAL.sub(chr(FIRST), _LATEX.sub(" ", answer))
+    return not (denies(words) or withdraws(words) or _SIDELONG.search(words))

@@ -47,11 +47,6 @@ _RULES = [
     ),
     _rule(rf"(?<![\w-])(?:the\s+)?(square|cube)\s+of\s+{A}", lambda m, v: f"{_group(v[0])}^{_POWERS[m[1].lower()]}"),
     _rule(rf"(?<![\w-])(?:the\s+)?factorial\s+of\s+{A}", lambda m, v: f"{_group(v[0])}!"),
-    _rule(
-        rf"(?<![\w-])(?:the\s+)?(?:negative|opposite|additive\s+inverse)\s+of\s+{A}|(?<![\w-])(?:negative"
-        rf"|minus)\s+{A}",
-        lambda m, v: f"-{_group(v[0])}",
-    ),
     _rule(rf"(?<![\w-])(?:the\s+)?reciprocal\s+of\s+{A}", lambda m, v: rf"\frac{{1}}{{{v[0]}}}"),
     _rule(
         rf"(?<![\w-])(?:one[\s-]|an?\s+|the\s+)?(half|third|quarter|fourth|fifth|sixth|eighth|tenth)\s+(?:of\s+){A}"
@@ -66,6 +61,11 @@ _RULES = [
     _rule(rf"{A}\s+(?:divided\s+by|over)\s+{A}", lambda m, v: rf"\frac{{{v[0]}}}{{{v[1]}}}"),
     _rule(rf"{A}\s+plus\s+{A}", lambda m, v: f"{v[0]} + {_group(v[1])}"),
     _rule(rf"{A}\s+minus\s+{A}", lambda m, v: f"{v[0]} - {_group(v[1])}"),
+    _rule(
+        rf"(?<![\w-])(?:the\s+)?(?:negative|opposite|additive\s+inverse)\s+of\s+{A}|(?<![\w-])(?:negative"
+        rf"|minus)\s+{A}",
+        lambda m, v: f"-{_group(v[0])}",
+    ),
     _rule(rf"(?<![\w-])(?:the\s+)?sum\s+of\s+{A}\s+and\s+{A}", lambda m, v: f"{v[0]} + {_group(v[1])}"),
     _rule(
         rf"(?<![\w-])(?:the\s+)?product\s+of\s+{A}\s+and\s+{A}",

@@ -55,6 +55,8 @@ def _big(name: str, variable: Any, low: Any, high: Any, body: Any) -> Any:
         return sympy.integrate(body, (variable, low, high))
     if name == "lim":
         return sympy.limit(body, variable, low, "+-" if low.is_finite else "+")
+    if name not in ("sum", "prod"):
+        raise Undefined(f"{name} has no symbolic form")
     return (sympy.Sum if name == "sum" else sympy.Product)(body, (variable, low, high)).doit()
 
 

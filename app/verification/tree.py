@@ -3,7 +3,8 @@
 Kinds of expression:
     num (value: Number), sym (value: name), const (value: pi, e, i, inf), add, mul (both of any arity), neg, inv (1/x),
     pow (base, exponent), func (value: name), pm (value: "+-" or "-+"), pct, unit (value: name), noun (value: word),
-    call (value: name and argument, on the left of a definition), big (value: sum, prod, int, lim; see commands.py)
+    call (value: name and argument, on the left of a definition), big (value: sum, prod, int, lim,
+    primitive; see commands.py)
 Kinds of answer:
     seq (value: its brackets, as "()", "[)", "{}", "<>", "" for a bare list, "or" for alternatives), rel (value: its
     operators), union, inter, minus (sets), build (head, condition), matrix of row, ratio, base (value: digits, base),
@@ -78,7 +79,7 @@ def seq(items: tuple[Node, ...] | list[Node], brackets: str) -> Node:
     return Node("seq", tuple(items), brackets)
 
 
-ONE = num(1)
+ONE, ZERO = num(1), num(0)
 PI, E, I, INF = const("pi"), const("e"), const("i"), const("inf")  # noqa: E741 (the imaginary unit)
 
 

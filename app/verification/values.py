@@ -16,10 +16,12 @@ from app.verification.probe import (
     is_rational_function,
     modular,
     point,
+    whole_point,
 )
 from app.verification.residues import comparable, same_residues
 from app.verification.sandbox import serialise, shared
-from app.verification.tree import Node, symbols
+from app.verification.tree import Node, symbols, walk
+from app.verification.unevaluated import has_primitive, matched
 
 _POINTS = 14  # real points tried
 _ENOUGH = 4  # points that must agree
@@ -168,6 +170,11 @@ def same_function(reference: Node, answer: Node, tally: Tally) -> bool:
     try:
         return _same_numeric(reference, answer, sorted(names))
     except NeedsSymbolic:
+        parts = matched(reference, answer, lambda a, b: same_value(a, b, tally))
+        if parts is not None and same_value(*parts, tally):
+            return True
+        if has_primitive(reference) or has_primitive(answer):
+            raise TooCostly("an integral without bounds") from None
         return _symbolic(reference, answer, tally)
 
 
@@ -194,8 +201,9 @@ def _same_numeric(reference: Node, answer: Node, names: list[str]) -> bool:
         return _close(evaluator, evaluator.value(reference), evaluator.value(answer))
     real = complex_points = 0
     failure: Exception | None = None
+    place = whole_point if _of_integers(reference) or _of_integers(answer) else point
     for salt in range(_POINTS):
-        evaluator = Evaluator(digits, {name: point(name, salt) for name in names})
+        evaluator = Evaluator(digits, {name: place(name, salt) for name in names})
         try:
             wanted = evaluator.value(reference)
         except (Undefined, TooCostly) as error:
@@ -217,13 +225,18 @@ def _same_numeric(reference: Node, answer: Node, names: list[str]) -> bool:
         complex_points += not is_real and same
         if not is_real and not same and real == 0 and salt >= _ENOUGH:
             return False
-        if real >= _ENOUGH:
+        if real >= (_ENOUGH if place is point else _POINTS - 2):
             return True
     if real >= 2 or complex_points >= _ENOUGH:
         return True
     if isinstance(failure, TooCostly):
         raise failure
     raise Undefined("too few points where the reference has a value")
+
+
+def _of_integers(node: Node) -> bool:
+    """Whether a function of integers alone, `\\gcd` or `lcm`, stands in the expression."""
+    return any(n.kind == "func" and n.value in ("gcd", "lcm") for n in walk(node))
 
 
 def _close(evaluator: Evaluator, a: Any, b: Any) -> bool:

@@ -139,7 +139,13 @@ POD = record(
         "terminationGracePeriodSeconds": COUNT,
         "serviceAccountName": TEXT,
         "securityContext": record(
-            {"runAsUser": COUNT, "runAsGroup": COUNT, "fsGroup": COUNT, "runAsNonRoot": FLAG},
+            {
+                "runAsUser": COUNT,
+                "runAsGroup": COUNT,
+                "fsGroup": COUNT,
+                "fsGroupChangePolicy": one_of("OnRootMismatch", "Always"),
+                "runAsNonRoot": FLAG,
+            },
         ),
         "imagePullSecrets": many(record({"name": TEXT}, ("name",))),
         "nodeSelector": TEXTS,

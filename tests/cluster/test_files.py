@@ -22,6 +22,8 @@ NAMES = {
     "GPU_IMAGE": f"images.example/eightfold-gpu@{DIGEST}",
     "AMI": "ami-0123456789abcdef0",
     "SUBNET": "subnet-0123456789abcdef0",
+    "SUBNET_B": "subnet-0123456789abcdef1",
+    "SUBNET_C": "subnet-0123456789abcdef2",
     "SECURITY_GROUP": "sg-0123456789abcdef0",
     "SHARED_DISK": "fs-0123456789abcdef0.efs.us-west-2.amazonaws.com",
     "REDIS": "redis.default.svc:6379",
@@ -213,6 +215,35 @@ def test_gpu_nodes_run_the_gpu_image_and_images_are_pinned() -> None:
         image = node.get("docker", {}).get("worker_image", config["docker"]["image"])
         assert image == NAMES["GPU_IMAGE" if name in ("sampler", "trainer") else "CPU_IMAGE"], name
         assert re.search(r"@sha256:[0-9a-f]{64}$", image)
+
+
+def test_spot_nodes_have_a_choice_of_zones_and_trainers_stand_together() -> None:
+    for name, node in node_types().items():
+        zones, group = node["node_config"]["SubnetIds"], node["node_config"].get("Placement")
+        assert len(set(zones)) == (3 if name in ("sampler", "verifier") else 1), name
+        assert group == ({"GroupName": "eightfold-trainers"} if name == "trainer" else None), name
+
+
+def test_weights_lie_on_the_machines_own_disk() -> None:
+    config = filled("cluster.yaml")
+    (cache,) = [o for o in config["docker"]["run_options"] if o.endswith(":/mnt/cache")]
+    folder = cache.removeprefix("-v ").removesuffix(":/mnt/cache")
+    assert any(f"-o 1000 -g 1000 {folder}" in command for command in config["initialization_commands"])
+    for spec in cluster_specs():
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            (container,) = group["template"]["spec"]["containers"]
+            assert {"HF_HOME", "EIGHTFOLD_CACHE"} == {v["name"] for v in container["env"]}
+            assert all(v["value"].startswith("/mnt/cache/") for v in container["env"])
+            assert {"name": "cache", "mountPath": "/mnt/cache"} in container["volumeMounts"]
+
+
+def test_workers_choose_their_own_number_of_threads() -> None:
+    """Ray's launcher exports OMP_NUM_THREADS=1 before every command; an actor inherits it from `ray start`."""
+    from ray.autoscaler._private.command_runner import _with_interactive
+
+    assert "OMP_NUM_THREADS=1" in " ".join(_with_interactive("true"))
+    (start,) = [c for c in filled("cluster.yaml")["worker_start_ray_commands"] if "ray start" in c]
+    assert "unset OMP_NUM_THREADS" in start.partition("ray start")[0]
 
 
 def test_only_named_ranges_reach_ssh() -> None:

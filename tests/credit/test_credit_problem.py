@@ -5,17 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 
 import httpx2
 import pytest
 from openai import DefaultAsyncHttpxClient
 
 from app.credit.problem import Credit, credit_problem, distinct_traces
+from app.credit.rollouts import ProblemRollouts
 from app.credit.settings import CreditSettings
-from app.records import StepValue, Trace, Verdict
+from app.records import Problem, StepValue, Trace, Verdict
+from app.sampling.engine import Completion, Request
 from app.sampling.openai import OpenAIEngine
 from app.tokens import TokenText
-from tests.credit.bernoulli import END, PROBLEM, PROMPT, Bernoulli, decode, ids, right, sampler, trace, verdict, wrong
+from tests.credit.bernoulli import (
+    END,
+    PROBLEM,
+    PROMPT,
+    Bernoulli,
+    decode,
+    ids,
+    judge,
+    right,
+    sampler,
+    trace,
+    verdict,
+    wrong,
+)
 
 
 def run(samples, engine, seed: int = 0, shared: bool = True, judged_by=None, **settings) -> Credit:
@@ -87,7 +103,7 @@ def test_rollouts_go_on_from_the_very_tokens() -> None:
 def test_the_judge_sees_prefix_and_rollout() -> None:
     seen: list[str] = []
 
-    def spy(problem, texts):
+    def spy(problem, texts, endings):
         seen.extend(texts)
         return [Verdict("", "incorrect", None, "", "", 0.0) for _ in texts]
 
@@ -202,3 +218,28 @@ def test_shards_add_up() -> None:
 def test_end_token_is_never_part_of_a_prefix() -> None:
     credit = run([wrong(5), right(1)], Bernoulli([1] * 5), search="exhaustive")
     assert all(END not in r.prompt_token_ids for r in credit.rollouts)
+
+
+def test_rollouts_are_judged_as_the_decoder_reads_the_whole() -> None:
+    """SentencePiece's decoders drop the space of a first token: two halves read one after the other lose it."""
+
+    def drops_a_first_space(tokens: list[int]) -> str:
+        return decode(tokens).removeprefix(" ")
+
+    class Spaced(Bernoulli):
+        async def generate(self, request: Request) -> Completion:
+            done = await super().generate(request)
+            tokens = ids(" " + done.text)
+            return replace(done, token_ids=tuple(tokens), text=drops_a_first_space(tokens))
+
+    judged: list[str] = []
+
+    def spy(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
+        judged.extend(texts)
+        return judge(problem, texts, endings)
+
+    how = replace(sampler(Spaced([0.5, 0.5, 0.5]), judged_by=spy), decode=drops_a_first_space)
+    pool = ProblemRollouts(PROBLEM, ids(PROMPT, end=False), [], how)
+    asyncio.run(pool.take(tuple(ids("step 1\n", end=False)), 8))
+    asyncio.run(pool.take((), 8))
+    assert set(judged) == {"step 1\n #### 0", "step 1\n #### 1", "#### 0", "#### 1"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.credit.stage import CreditWorker
 from app.datasets.diversity import signature
-from app.datasets.selection import doubtful, right_traces, statement_digest
+from app.datasets.selection import doubtful, right_traces
 from app.datasets.settings import RftSettings
 from app.datasets.stage import run
 from app.errors import UserError
@@ -270,6 +270,12 @@ def test_right_traces(solutions, k: int, seed: int, data: st.DataObject) -> None
     assert right_traces(data.draw(st.permutations(samples)), k, seed) == chosen
 
 
-def test_statement_digests_are_blind_to_case_and_space() -> None:
-    assert statement_digest("How  many\nApples?") == statement_digest("how many apples?")
-    assert statement_digest("How many apples?") != statement_digest("How many pears?")
+@pytest.mark.parametrize("leak", ["{}", "  {} ", "{}!!", "« {} »"])
+def test_an_evaluation_problem_in_other_punctuation_is_refused(inputs, made: list[Problem], tmp_path, leak) -> None:
+    test = next(p for p in made if p.split == "test")
+    stolen = replace(next(p for p in made if p.split == "train"), statement=leak.format(test.statement.upper()))
+    rows = sorted([*(p for p in made if p.id != stolen.id), stolen], key=lambda p: (p.split, p.id))
+    problems = Output(str(tmp_path), "problems", "leak")
+    problems.write_shard(0, Problem.table(rows))
+    with pytest.raises(UserError, match="is a training and an evaluation problem"):
+        build("sft", {"problems": problems})

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.evaluation.intervals import wilson
 from app.recipe import Recipe
 from app.records import StepValue, Trace, Verdict
 from app.report import results as module
 from app.report.results import answers_of
+from app.statistics import wilson
 from app.store import Output
 from tests.report.conftest import shown_of
 

@@ -8,11 +8,7 @@ from app.verification import equivalent, judge
 from tests.verification.reported import PAIRS, TRACES
 
 # Rows that we do not decide as labelled.
-OPEN: frozenset[str] = frozenset(
-    [
-        "2-153",
-    ]
-)
+OPEN: frozenset[str] = frozenset([])
 
 
 @pytest.mark.parametrize(
