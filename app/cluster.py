@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+from app.entry import close_doors, hold_signals
+from app.scratch import scratch
 
 
 @contextlib.contextmanager
-def ray_session() -> Iterator[None]:
-    """Connect, and disconnect at the end; a private Ray is stopped and its folder removed."""
+def ray_session(cpus: int | None = None) -> Iterator[None]:
+    """Connect, and disconnect at the end; a private Ray is stopped and its folder removed.
+
+    Args:
+        cpus: how many a private Ray has room for; this machine's where None.
+    """
     # After a stop, a stage's thread that still runs must get an error, not start another Ray by itself.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
-        _keep_to_this_machine()
+    if "ray" not in sys.modules:
+        close_doors()
     import ray
     import ray.data  # sets up its logging at import, so before _quieten
 
@@ -33,32 +38,43 @@ def ray_session() -> Iterator[None]:
             name: value for name, value in environment.items() if name not in os.environ
         }  # the job's own settings win
         ray.init(runtime_env={"env_vars": new}, log_to_driver=False)
+        hold_signals()
         try:
             yield
         finally:
             ray.shutdown()
         return
-    folder = tempfile.mkdtemp(prefix="eightfold-")
-    try:
-        ray.init(
-            include_dashboard=False,
-            _temp_dir=folder,
-            log_to_driver=False,
-            runtime_env={"env_vars": environment},
-            logging_level=logging.ERROR,
-        )
+    with private_ray(num_cpus=cpus, runtime_env={"env_vars": environment}):
         yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_to_this_machine() -> None:
-    """Make a private Ray listen on loopback alone and ask for a token of its own; read when ray is imported."""
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's name for it, on Linux too
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in ~/.ray, for all to read
+@contextlib.contextmanager
+def private_ray(**options: Any) -> Iterator[None]:
+    """A Ray of this job's own, for this machine alone, with `options` of ray.init; stopped at the end.
+
+    Raises RuntimeError where Ray was imported before its doors were closed: it would listen on every interface.
+    """
+    if "ray" not in sys.modules:
+        close_doors()
+    import ray
+    from ray._private import ray_constants
+
+    if ray_constants.ENABLE_RAY_CLUSTER:
+        raise RuntimeError("ray was imported before app.entry.begin() or close_doors() was called")
+    with scratch() as folder:
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _temp_dir=folder,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
+            hold_signals()
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _quieten() -> None:

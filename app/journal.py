@@ -55,6 +55,12 @@ class Journal:
         self.state = "stopped" if stopped else "failed" if kind is not None else "done"
         self.write()
 
+    def stopped(self) -> None:
+        """The run is being stopped from outside: leave that word in the file."""
+        self._ended.set()
+        self.state = "stopped"
+        self.write()
+
     def begin(self, step: Step, progress: Progress) -> Session:
         """A stage starts; its session is written at once, so that a kill a second later leaves a trace."""
         session = Session(step.output, held(self.recipe, step.stage.name))

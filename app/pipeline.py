@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from app.cost import engines
+from app.entry import at_stop
 from app.errors import UserError, nearest
 from app.graph import build
 from app.journal import Journal
@@ -29,7 +30,7 @@ def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
         steps = plan(build(recipe), root)
         wanted = select(steps, only)
-        with Journal(recipe, root, steps) as journal:
+        with Journal(recipe, root, steps) as journal, at_stop(journal.stopped):
             _Scheduler(recipe, steps, wanted, journal).run()
         return plan(build(recipe), root)
 

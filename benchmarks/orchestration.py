@@ -24,6 +24,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin("stopped")
+
 import pyarrow.parquet as pq
 
 from app.cluster import ray_session

@@ -29,6 +29,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin("stopped")
+
 import ray
 
 from app.cluster import ray_session

@@ -19,6 +19,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin("stopped")
+
 import psutil  # type: ignore[import-untyped]
 
 from app.cluster import ray_session

@@ -21,6 +21,11 @@ import tempfile
 import time
 from typing import Any
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin("stopped")
+
 import ray
 from pyarrow.fs import FileSelector
 
@@ -282,6 +287,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     options = options_of(argv)
     recipe = smaller(load(find_recipe(options.recipe), options.set), options.quick)
+    if options.runs and "://" not in options.runs:
+        os.makedirs(options.runs, exist_ok=True)
     with ray_session(), tempfile.TemporaryDirectory(prefix="throughput-", dir=options.runs) as root:
         bench = Bench(pinned(recipe, root), root)
         rows = [*bench.sampling(), *bench.verification(), *bench.training()]

@@ -16,6 +16,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin("stopped")
+
 from app.verification import equivalent, judge, judge_batch
 from benchmarks.table import Row, arguments, publish, row
 from tests.verification.cases import DIFFERENT, SAME
@@ -148,19 +153,17 @@ def _cost(function: Callable[[str, str], bool], answer: str) -> float:
 
 def actors(quick: bool) -> list[Row]:
     """Traces a second through one Ray actor and through two."""
-    import ray
-
+    from app.cluster import ray_session
     from jobs.verify import Judge
 
     rows = gsm8k_rows(2_000) * (4 if quick else 20)
     import pyarrow as pa
 
     table = pa.table({"reference": [r for r, _ in rows], "text": [t + f"\n{i}" for i, (_, t) in enumerate(rows)]})
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
+    with ray_session(cpus=2):
+        import ray
+
         measured = {n: _through(ray, Judge, table, n) for n in (1, 2)}
-    finally:
-        ray.shutdown()
     return [row("through two Ray actors, against one", measured[2], "traces/s", "plain", measured[1])]
 
 

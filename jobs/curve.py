@@ -15,6 +15,11 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin()
+
 from app.errors import UserError
 from app.evaluation.curve import Greedy, curve
 from app.graph import build, check
@@ -139,9 +144,6 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped; finished shards are safe: run the same command again to go on", file=sys.stderr)
-        return 130
     from app.report.curve import table
 
     address = write(own.name, root, found)
@@ -153,9 +155,10 @@ def main(argv: list[str] | None = None) -> int:
 def run_all(todo: list[Cell], root: str) -> None:
     """Run what is not there yet, one recipe after the other."""
     from app.cluster import ray_session
-    from app.pipeline import run
 
     with ray_session():
+        from app.pipeline import run  # imports ray, whose doors are closed by now
+
         for number, cell in enumerate(todo, 1):
             print(f"run {number} of {len(todo)}: {cell.size:,} problems, seed {cell.seed}", flush=True)
             run(cell.recipe, root)

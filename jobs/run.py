@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import posixpath
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
+
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin()
 
 from app.errors import UserError
 from app.graph import build
@@ -43,7 +46,6 @@ def find_recipe(name: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    signal.signal(signal.SIGTERM, _terminate)  # what `ray job stop` sends: the same clean stop as Ctrl+C
     try:
         recipe = load(find_recipe(args.recipe), args.set)
         root = posixpath.join(args.runs, recipe.name)
@@ -55,22 +57,21 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped; finished shards are safe: run the same command again to go on", file=sys.stderr)
-        return 130
     return 0
 
 
 def execute(recipe: Recipe, root: str, only: str | None) -> None:
     """Run the stages on Ray and print what came out."""
     from app.cluster import ray_session
-    from app.pipeline import run
+
+    with ray_session():
+        from app.pipeline import run  # imports ray, whose doors are closed by now
+
+        steps = run(recipe, root, only)
     from app.report.costs import cost_lines
     from app.report.stage import publish
     from app.report.table import accuracy_table
 
-    with ray_session():
-        steps = run(recipe, root, only)
     report = next(step for step in steps if step.stage.name == "report")
     if report.state == "done":
         publish(report.output)
@@ -79,10 +80,6 @@ def execute(recipe: Recipe, root: str, only: str | None) -> None:
         if costs := cost_lines(results):
             print(costs)
         print(f"report: {posixpath.join(root, 'report', 'index.html')}")
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,13 +10,17 @@ of the rows at a time (OUT.parts/): memory does not grow with the file, and the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from app.entry import begin
+
+if __name__ == "__main__":
+    begin()
 
 import pyarrow as pa
 
@@ -87,32 +91,27 @@ class Judge:
 
 def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
     """The same by a pool of actors, in order, two pieces in flight an actor; the loss of one costs its pieces' time."""
-    import ray
+    from app.cluster import ray_session
 
-    started_here = not ray.is_initialized()
-    if started_here:
-        # An address in the environment (as `ray job submit` sets it) is followed; otherwise a Ray of our own.
-        ray.init(address="auto") if os.environ.get("RAY_ADDRESS") else ray.init(
-            num_cpus=options.actors, include_dashboard=False
-        )
-    actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
-    pool = [actor.remote() for _ in range(options.actors)]
-    pending: deque[tuple[Piece, Any]] = deque()
-    try:
-        for turn, piece in enumerate(pieces):
-            table = piece[2].select(columns(options))
-            pending.append((piece, pool[turn % len(pool)].judge.remote(table, *named(options))))
-            if len(pending) > 2 * len(pool):
+    with ray_session(cpus=options.actors):
+        import ray
+
+        actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
+        pool = [actor.remote() for _ in range(options.actors)]
+        pending: deque[tuple[Piece, Any]] = deque()
+        try:
+            for turn, piece in enumerate(pieces):
+                table = piece[2].select(columns(options))
+                pending.append((piece, pool[turn % len(pool)].judge.remote(table, *named(options))))
+                if len(pending) > 2 * len(pool):
+                    first, reference = pending.popleft()
+                    yield first, ray.get(reference)
+            while pending:
                 first, reference = pending.popleft()
                 yield first, ray.get(reference)
-        while pending:
-            first, reference = pending.popleft()
-            yield first, ray.get(reference)
-    finally:
-        for worker in pool:
-            ray.kill(worker)
-        if started_here:
-            ray.shutdown()
+        finally:
+            for worker in pool:
+                ray.kill(worker)
 
 
 def named(options: argparse.Namespace) -> tuple[str, str, str | None, str | None]:

@@ -84,19 +84,6 @@ def test_killed_at_random_moments_it_ends_with_the_same_ids(finished: tuple[Path
     assert ids(tmp_path / "runs" / "tiny") == ids(runs / "tiny")
 
 
-@pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
-    recipe, runs, _ = finished
-    log = tmp_path / "stopped.log"
-    process = start(recipe, tmp_path / "runs", log=log)
-    time.sleep(25)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert "run the same command again to go on" in log.read_text()
-    run(recipe, tmp_path / "runs")
-    assert ids(tmp_path / "runs" / "tiny") == ids(runs / "tiny")
-
-
 def test_an_unwritable_run_folder_is_one_clear_error(tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path, TINY)
     blocked = tmp_path / "blocked"

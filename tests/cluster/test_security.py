@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
+from tests.cluster.local_cluster import RAY, LocalCluster, local_cluster
+from tests.watching import beyond_loopback
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take minutes to start nodes
 
@@ -21,20 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take
 def cluster() -> Iterator[LocalCluster]:
     with local_cluster(head_cpus=1, one_host=True) as cluster:
         yield cluster
-
-
-def beyond_loopback(processes: list[psutil.Process]) -> list[str]:
-    """Sockets that listen on an address other hosts can reach."""
-    found = []
-    for process in processes:
-        for connection in process.net_connections(kind="inet"):
-            address = connection.laddr
-            if connection.status == psutil.CONN_LISTEN:
-                ip = ipaddress.ip_address(address.ip)
-                ip = getattr(ip, "ipv4_mapped", None) or ip
-                if not ip.is_loopback:
-                    found.append(f"{process.name()} on {address.ip}:{address.port}")
-    return found
 
 
 @pytest.mark.parametrize("path", ["/api/jobs/", "/api/version", "/nodes?view=summary"])
@@ -79,32 +63,3 @@ def test_a_cluster_started_for_this_machine_listens_on_loopback(cluster: LocalCl
     processes = list(cluster.processes())
     assert len(processes) > 4
     assert beyond_loopback(processes) == []
-
-
-def test_a_run_without_a_cluster_listens_on_loopback_and_leaves_no_token_behind(tmp_path: Path) -> None:
-    """`python -m jobs.run` by itself: the private Ray it starts."""
-    code = (
-        "import jobs.run\nfrom app.cluster import ray_session\nwith ray_session():\n  print('up', flush=True); input()"
-    )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"HOME": str(tmp_path)}
-    log = tmp_path / "errors"
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-            cwd=ROOT,
-        )
-    try:
-        assert process.stdout and process.stdout.readline() == b"up\n", log.read_text()[-4000:]
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found = beyond_loopback(family)
-        names = {member.name() for member in family}
-    finally:
-        process.communicate(b"\n", timeout=120)
-    assert {"gcs_server", "raylet"} <= names
-    assert found == []
-    assert process.returncode == 0, log.read_text()[-4000:]
-    assert not (tmp_path / ".ray" / "auth_token").exists()
