@@ -91,8 +91,7 @@ class Trainer:
         if self.rank == 0:
             self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
-        if not start and self.job.settings.gate:
-            self.offer(0)
+        self.offer(start)  # a kill may have come between this checkpoint and its offer
         for step in range(start, self.order.steps):
             if self.over():
                 return
