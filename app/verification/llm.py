@@ -61,7 +61,7 @@ class LlmVerifier:
         if self.settings.when == "unread":
             found = await self.inner.judge(problem, text, finish_reason)
             unread = found.outcome == "unparsed" or found.reason == "bad-reference"
-            if not unread or found.reason == "unfinished":
+            if not unread:
                 return found
         same = await self._same(problem, text[-SHOWN:])
         seconds = perf_counter() - started

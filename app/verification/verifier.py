@@ -91,8 +91,11 @@ async def verdicts(
         answers, statements = [p.answer for p in problems], [p.statement or None for p in problems]
         return await asyncio.to_thread(judge_batch, answers, list(texts), statements, list(endings))
     rows = zip(problems, texts, endings, strict=True)
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(_one(verifier, *row)) for row in rows]
+    try:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(_one(verifier, *row)) for row in rows]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # one of them is enough; the others were cancelled
     return [task.result() for task in asked]
 
 
