@@ -110,7 +110,8 @@ def verified(folder: Path, problems: list[Problem], traces: list[Trace]) -> dict
     asyncio.run(worker.process(0))
     recipe = world.recipe()
     for name, output in outputs.items():
-        context = StageContext(Stage(name, print, {}), recipe, {}, output, Progress(name, out=io.StringIO()))
+        reads = {"sampling": outputs["sampling"]} if name == "verification" else {}
+        context = StageContext(Stage(name, print, {}), recipe, reads, output, Progress(name, out=io.StringIO()))
         session = {"started": "", "seconds": 1.0, "cpus": 0.0, "gpus": 0.0}
         output.finish(manifest(context, [session]))
     return outputs
@@ -134,7 +135,8 @@ def test_verification_judges_by_the_finish_reason_and_the_report_counts(tmp_path
     assert [v.outcome for v in found] == ["correct", "unparsed", "unparsed", "error", "error"]
     counts = outputs["verification"].counts()
     assert (counts["unfinished"], counts["bad_references"]) == (2, 1)
-    shown = results(world.recipe(), outputs)["yield"]
+    named = {name if name == "problems" else f"{name}/base": output for name, output in outputs.items()}
+    shown = results(world.recipe(), named, {})["samples"]["base"]["yield"]
     assert (shown["unfinished"], shown["bad_references"]) == (2, 1)
 
 
