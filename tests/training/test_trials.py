@@ -126,12 +126,11 @@ def test_an_idle_evaluator_gives_its_room_back(make_context: MakeContext, monkey
     assert fake.asked == [2, 4]
 
 
-@pytest.mark.parametrize("step", [2, 4, 6])
 @pytest.mark.parametrize(
-    ("method", "before"), [("save", True), ("save", False), ("offer", True), ("offer", False)], ids=str
+    ("method", "before", "step"), [("save", True, 4), ("save", False, 4), ("offer", True, 6), ("offer", False, 2)]
 )
 def test_the_same_model_wins_whichever_instant_a_kill_came_at(
-    one_rank: None, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, step: int, method: str, before: bool
+    one_rank: None, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, method: str, before: bool, step: int
 ) -> None:
     """A worker that has a checkpoint after each step, the last one too, because notices keep coming in. It is killed
     just before or after it saves or offers a step; both it and the driver then start again.
