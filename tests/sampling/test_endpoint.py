@@ -15,6 +15,7 @@ from app.rendering import Renderer
 from app.sampling import stage
 from app.sampling.engine import Request
 from app.sampling.openai import Budget, OpenAIEngine
+from app.sampling.vllm import VllmEngine
 from tests.sampling.test_stage import context
 from tests.smollm import served
 
@@ -65,7 +66,7 @@ def test_the_stage_through_vllms_server(tmp_path: Path) -> None:
             asyncio.run(wrong.generate(greedy))
 
     async def own() -> tuple[int, ...]:
-        engine = stage.VllmEngine(str(WORLD_MODEL), asked.recipe.placement.sampling)
+        engine = VllmEngine(str(WORLD_MODEL), asked.recipe.placement.sampling)
         done = await engine.generate(greedy)
         await engine.close()
         return done.token_ids
