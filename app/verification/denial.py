@@ -107,6 +107,13 @@ _RELATIVE = re.compile(
 _SCRIPTED = re.compile(
     r"[^\x00-\x7f]|\b(?:la|el|es|le|der|die|das|ist|est|o|e|sont|sind|son|il|un|une|ein|eine|\xe9)\b"
 )
+_COPULA = re.compile(r"\b(?:is|are|was|were|equals?|gives?|becomes?)\b|=", re.IGNORECASE)
+_NEGATES = re.compile(
+    r"\b(?:not|never|nor|neither|none|nothing|cannot|cant|without|\w+n['\u2019]t|no\s+(?:longer|way|reason|chance|one)|impossible|unlikely"
+    r"|doubt\w*|untrue|wrong(?:ly)?|incorrect(?:ly)?|mistak\w+|false(?:ly)?|unknown|unclear|unsure|uncertain|undefined|suppose|assum(?:e|es|ed|ing)"
+    r"|could|might|may|pretend\w*|fail(?:s|ed)?|if\s+only|contrary\s+to|anything\s+but|far\s+from)\b",
+    re.IGNORECASE,
+)
 _COUNTED = re.compile(
     r"\bthe\s+(?:total\s+)?(?:number|count|amount|share|fraction|percentage|probability|chance|odds)\s+(?:of"
     r"|that)\b[^,;\ue000-\uf8ff]*?"
@@ -155,7 +162,7 @@ _WITHDRAWS = re.compile(
     r"|n['\u2019]t)\s+(?:\w+\s+){0,3}?(?:the\s+(?:\w+\s+)?(?:answer|result|solution|value|case)"
     r"|right|correct|true|valid|possible|it|so|work|hold|make\s+sense|fit|check|add\s+up|match|satisfy)\b"
     r"|\bcannot\s+be\b|\bcan['\u2019]t\s+be\b|\b(?:that|this|it)\s+fails\b|\bfails\b"
-    r"|[(\[]\s*(?:\w+\s+)?(?:wrong|incorrect|false|not\b|no\b|rejected|discarded|invalid"
+    r"|[(\[]\s*(?:\w+\s+)?(?:wrong|incorrect|false|no[).,!]|not\s+(?:the\s+(?:\w+\s+)?answer|right|correct|true|sure|it\b|this\b|really|possible|[\ue000-\uf8ff])|rejected|discarded|invalid"
     r"|mistake|error|faux|falso|falsch|incorrecto|\u043d\u0435\u0432\u0435\u0440\u043d\w*|\u9519)|\?\s*(?:no"
     r"|nope|wrong|not)\b"
     r"|^\s*[,.;:\u2014\u2013-]*\s*(?:wrong|incorrect|false|not\s+(?:the\s+(?:\w+\s+)?answer|right|correct"
@@ -181,12 +188,22 @@ def denies(words: str) -> bool:
     return _DENIES.search(words) is not None or (_foreign(words) and _DENIES_ELSEWHERE.search(words) is not None)
 
 
+def _negates(subject: str) -> bool:
+    """Whether a subject denies what is said of it; bounds in it ("numbers less than 10") are part of the question."""
+    return _NEGATES.search(subject) is not None or (_foreign(subject) and _DENIES_ELSEWHERE.search(subject) is not None)
+
+
 def denied_before(clause: str) -> bool:
     """Whether a clause up to its value ("the sum is at least") denies or bounds the value, or makes it a label."""
     clause = clause.rstrip("*_`{[ ")
     if _LABEL.search(clause) or _BOUND_BEFORE.search(clause):
         return True
-    return denies(_COUNTED.sub(" ", clause))
+    clause = _COUNTED.sub(" ", clause)
+    copulas = list(_COPULA.finditer(clause))
+    if not copulas:
+        return denies(clause)
+    subject, predicate = clause[: copulas[-1].start()], clause[copulas[-1].start() :]
+    return denies(predicate) or _negates(_RELATIVE.sub(" ", subject))
 
 
 _DENIES_AFTER = re.compile(

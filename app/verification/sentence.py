@@ -35,7 +35,7 @@ _EQUALS = (
     r"|comes?\s+(?:out\s+)?to|that\s+is,?|i\.\s?e\.,?|namely,?"
 )
 _FILLER = (
-    r"exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely"
+    r"most|very|exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely"
     r"|presumably|perhaps|maybe|therefore|thus|hence|then"
     r"|so|now|indeed|actually|in\s+fact|in\s+total|in\s+all|altogether|about|approximately|roughly"
     r"|equal\s+to|given\s+by|as\s+follows|finally|overall|either|both"
@@ -45,7 +45,7 @@ _FILLER = (
     r"|another|an\s+additional|i\.\s?e\.|namely|equivalently"
 )
 _LEAD = re.compile(
-    rf"\s*(?:[,:*_$(\[]|\bthat\b|(?:{_FILLER})\b"
+    rf"\s*(?:[,:*_$(\[]|\bthat\b|(?:as|by|from|using|after|based\s+on|according\s+to)\s[^,.;\ue000-\uf8ff]{{1,60}},|(?:{_FILLER})\b"
     r"|(?:I|we|you|one)(?:\s+(?:would|can|do|should|will|must|now|also|then|finally|firmly|strongly"
     r"|get\s+that))*\s+(?:think|believe|say|guess|find|get|have|obtain|see|conclude|know|claim"
     r"|suspect|estimate|reckon|arrive\s+at|end\s+up\s+with|am\s+(?:quite\s+|very\s+|fairly\s+"
@@ -95,10 +95,11 @@ _SIDELONG = re.compile(
     re.IGNORECASE,
 )
 _BOXED_FACTORIAL = re.compile(r"(?<![\w.,])\d+!")
+_LED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,},\s|[A-Za-z]['\u2019][a-z]+\s")
 _STRANGE = re.compile(r"[\\^_@{}|<>~#]")  # signs that are no punctuation: what they do is not understood
 _ASIDE = re.compile(
     r"(?<=\w)\s\((?=[^()]*[A-Za-z]{2})[^()=]*\)|(?<=\w),?\s(?:since|because)\s[^.\n]*"
-    r"|(?<=\w),?\sas\s(?=an?\s|the(?:re)?\s|each\s|every\s|one\s|he\s|she\s|they\s|it\s|\d)[^.\n]*"
+    r"|(?<=\w),?\sas\s(?=an?\s|the(?:re)?\s|each\s|every\s|one\s|he\s|she\s|they\s|it\s|\$|\d)[^.\n]*"
 )
 _REASON = re.compile(r"\s\(?(?:because|since|as)\s", re.IGNORECASE)
 _BARE_WORD = re.compile(r"[A-Za-z\u00b0\u00c0-\u024f\u0400-\u04ff]+")
@@ -273,7 +274,7 @@ def worked_out(line: str) -> str | None:
 
 def wordy(text: str) -> bool:
     """Whether an answer is more than a value with a word or two beside it."""
-    if is_prose(text) or _PROSE.search(text):
+    if is_prose(text) or _PROSE.search(text) or _LED.search(text):
         return True
     return any(re.search(r"[\s,;:.?!]", match[1].strip()) for match in _WORDED.finditer(text))
 
