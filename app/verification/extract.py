@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from app.verification.clauses import clip, is_formula, last_formula, last_number, last_tuple, uncalculated
 from app.verification.corrections import WITHDRAWN, verdict_of
 from app.verification.denial import denied_box
+from app.verification.languages import turned
 from app.verification.limits import MAX_TAIL, MAX_TRACE
 from app.verification.phrases import last_anchor
 from app.verification.sentence import stands, without_asides, wordy, worked_out
@@ -272,7 +273,7 @@ def _phrase(body: str) -> Extraction | Missing | None:
     last = last_anchor(tail)
     if last is None:
         return None
-    text = _NOT_BUT.sub("", uncalculated(tail[last.end() : last.end() + 2_000]))
+    text = _NOT_BUT.sub("", turned(uncalculated(tail[last.end() : last.end() + 2_000])))
     content = clip(text)
     start = offset + last.start()
     if not content:
@@ -341,7 +342,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 def _last_lines(tail: str) -> Iterator[Extraction | Missing]:
     """Formulas and numbers from the end upwards: the last line that has either decides."""
     for raw in reversed(tail[-4_000:].split("\n")):
-        line = without_asides(uncalculated(raw))
+        line = without_asides(turned(uncalculated(raw)))
         formula, number = last_formula(line) or last_tuple(line), last_number(line)
         found = [(formula, "formula")] if formula is not None and (number is None or formula.end >= number.end) else []
         found += [(number, "number")] if number is not None else []
