@@ -45,3 +45,8 @@ class TokenText:
                 begin, read = read, index
             ends.append(len(text))
         return text, ends
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning of two token sequences."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from app.credit.problem import Credit, Judged, credit_problem, distinct_traces
+from app.credit.problem import Credit, credit_problem, distinct_traces
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.settings import CreditSettings
 from app.credit.stage import judge_texts
@@ -26,6 +26,7 @@ from app.credit.steps import split
 from app.credit.values import estimate
 from app.datasets.pairs import Texts
 from app.datasets.settings import StepDpoSettings
+from app.judged import Judged
 from app.policy import WORLD_MODEL
 from app.problems.world import World as Stories
 from app.problems.world import make_problems

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.credit.problem import Credit, Judged
+from app.credit.problem import Credit
 from app.datasets.pairs import Texts, pits, step_pairs
 from app.datasets.settings import StepDpoSettings
+from app.judged import Judged
 from app.problems.world_oracle import first_wrong_line
 from app.records import PreferencePair, Problem, StepValue, Trace
 

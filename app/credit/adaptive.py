@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from app.credit.change import Change
 from app.credit.search import Finding
 from app.credit.values import FAILED, Estimate, counts
-from app.records import Trace, Verdict
+from app.judged import Judged
+from app.records import Trace
+from app.tokens import common
 
-Judged = tuple[Trace, Verdict]
 Take = Callable[[tuple[int, ...], int], Awaitable[list[Judged]]]  # the first k rollouts from a prefix
 PIT = 0.5  # a change point at least this probable is called the first pit, also where the budget ends early
 PATIENCE = 4  # rollouts after which a search draws one more at a time
@@ -179,8 +180,3 @@ def _solution(trace: Trace) -> list[int]:
     if not trace.prefix_tokens:
         return trace.token_ids
     return trace.prompt_token_ids[-trace.prefix_tokens :] + trace.token_ids
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, inf, lgamma, log
+from math import exp, inf, log
+
+from app.statistics import log_beta
 
 DEAD = 0.03  # mean chance that a rollout from a dead prefix ends right all the same
 WEIGHT_DEAD = 6.0  # how many rollouts' worth that belief is
 WEIGHT_ALIVE = 8.0
 ALIVE_BOUNDS = (0.08, 0.92)  # no step is sure to be repaired, or to be lost
-
-
-def log_beta(a: float, b: float) -> float:
-    """Logarithm of Euler's beta function."""
-    return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
 def entropy(p: float) -> float:

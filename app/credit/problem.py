@@ -15,10 +15,10 @@ from app.credit.search import SEARCHES, Finding, known_values
 from app.credit.settings import CreditSettings
 from app.credit.steps import Step, split
 from app.credit.values import SOLVED, Estimate, estimate
+from app.judged import Judged, distinct, finished
 from app.records import Problem, StepValue, Trace, Verdict
 from app.tokens import TokenText
 
-Judged = tuple[Trace, Verdict]
 WRONG_SUM = 10.0  # how many times likelier the first step with a wrong sum is to be the pit
 
 
@@ -39,17 +39,9 @@ class Credit:
             self.counts[key] = self.counts.get(key, 0) + value
 
 
-def finished(samples: Sequence[Judged], correct: bool) -> list[Judged]:
-    """Samples that came to their own end and were judged right (or wrong: no readable answer is a wrong one too)."""
-    return [(t, v) for t, v in samples if t.finish_reason == "stop" and v.judged and v.correct == correct]
-
-
 def distinct_traces(samples: Sequence[Judged], correct: bool, most: int) -> list[Trace]:
     """The first `most` finished right or wrong traces by sample number, no two with the same tokens."""
-    distinct: dict[tuple[int, ...], Trace] = {}
-    for trace, _ in sorted(finished(samples, correct), key=lambda pair: pair[0].sample):
-        distinct.setdefault(tuple(trace.token_ids), trace)
-    return [trace for trace in distinct.values() if trace.token_ids][:most]
+    return distinct(samples, correct, lambda trace: trace.sample)[:most]
 
 
 async def credit_problem(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from app.credit.problem import Credit, Judged, credit_problem
+from app.credit.problem import Credit, credit_problem
 from app.credit.rollouts import Sampler
 from app.credit.settings import CreditSettings
+from app.judged import Judged, judged_shard
 from app.policy import Policy
 from app.problems.select import Problems
 from app.recipe import Recipe
@@ -46,7 +47,7 @@ class CreditWorker(EngineWorker):
 
     async def process(self, index: int) -> Receipt:
         """Credit for the problems of shard `index`; the rows follow the problems' order."""
-        shard, samples = Credit(), self._samples(index)
+        shard, samples = Credit(), judged_shard(self.traces, self.verdicts, index)
         problems = self.problems.named(samples)
         for credit in await asyncio.gather(*(self._problem(problems[name], samples[name]) for name in samples)):
             shard.add(credit)
@@ -56,14 +57,6 @@ class CreditWorker(EngineWorker):
 
     async def _problem(self, problem: Problem, samples: list[Judged]) -> Credit:
         return await credit_problem(problem, samples, self.sampler, self.texts, self.settings, self.alike)
-
-    def _samples(self, index: int) -> dict[str, list[Judged]]:
-        """Traces of the sampling shard with their verdicts, by problem id in ascending order."""
-        verdicts = {v.trace_id: v for v in Verdict.from_table(self.verdicts.read_shard(index))}
-        out: dict[str, list[Judged]] = {}
-        for trace in Trace.from_table(self.traces.read_shard(index)):
-            out.setdefault(trace.problem_id, []).append((trace, verdicts[trace.id]))
-        return dict(sorted(out.items()))
 
 
 def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> bool:

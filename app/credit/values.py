@@ -12,22 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from app.records import Trace, Verdict
-
-Z95 = 1.959964  # standard normal quantile of 0.975
-
-
-def wilson(correct: int, judged: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of a share; (0, 1) where nothing was judged."""
-    if not 0 <= correct <= judged:
-        raise ValueError(f"wilson: {correct} correct of {judged} judged")
-    if judged == 0:
-        return 0.0, 1.0
-    share, spread = correct / judged, z * z / judged
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * sqrt(share * (1 - share) / judged + spread / (4 * judged)) / (1 + spread)
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == judged else min(1.0, centre + half)
-    return low, high
+from app.statistics import wilson
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
+from rapidfuzz.distance import Levenshtein
+
 from app.records import digest
 from app.verification.arithmetic import MARKS, equations
 
@@ -45,25 +47,6 @@ def signature(text: str) -> str:
     return digest("equations", listed) if listed else digest("words", text.lower().split())
 
 
-def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """Levenshtein distance by bit-parallel columns (Myers 1999; Hyyro's form): len(b) steps on len(a)-bit integers."""
-    if not a or not b:
-        return len(a) or len(b)
-    places: dict[Hashable, int] = {}
-    for index, symbol in enumerate(a):
-        places[symbol] = places.get(symbol, 0) | 1 << index
-    full, last = (1 << len(a)) - 1, 1 << (len(a) - 1)
-    rises, falls, distance = full, 0, len(a)
-    for symbol in b:
-        match = places.get(symbol, 0)
-        diagonal = (((match & rises) + rises) ^ rises) | match | falls
-        up, down = falls | ~(diagonal | rises) & full, rises & diagonal
-        distance += bool(up & last) - bool(down & last)
-        up = (up << 1 | 1) & full
-        rises, falls = (down << 1) & full | ~(diagonal | up) & full, up & diagonal
-    return distance
-
-
 def most_diverse(items: Sequence[Sequence[Hashable]], k: int) -> list[int]:
     """Indices of at most k items, greedily of the largest summed edit distance to those taken.
 
@@ -71,10 +54,7 @@ def most_diverse(items: Sequence[Sequence[Hashable]], k: int) -> list[int]:
     """
     if len(items) <= k:
         return list(range(len(items)))
-    distance = [[0] * len(items) for _ in items]
-    for i, one in enumerate(items):
-        for j in range(i):
-            distance[i][j] = distance[j][i] = edit_distance(one, items[j])
+    distance = [[Levenshtein.distance(one, other) for other in items] for one in items]
     taken = [max(range(len(items)), key=lambda i: sum(distance[i]))]
     while len(taken) < k:
         rest = (i for i in range(len(items)) if i not in taken)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, log
 
-from app.datasets.selection import Judged, with_end
+from app.datasets.selection import with_end
 from app.datasets.settings import StepDpoSettings
+from app.judged import Judged, distinct
 from app.records import PreferencePair, StepValue, Trace, digest
-from app.tokens import TokenText
+from app.tokens import TokenText, common
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def dpo_pairs(samples: Sequence[Judged], per_problem: int, seed: int, texts: Tex
     Traces with the same tokens count once. Who meets whom is drawn by `seed` and the traces' ids; no trace is used
     twice while another of its kind is unused.
     """
-    right, wrong = (_shuffled(samples, correct, seed) for correct in (True, False))
+    right, wrong = (distinct(samples, correct, lambda trace: digest(seed, trace.id)) for correct in (True, False))
     if not right or not wrong:
         return []
     count = min(per_problem, max(len(right), len(wrong)))
@@ -170,7 +171,7 @@ def _by_advantage(order: list[Tail], drawn: Sequence[Drawn], wrong: Sequence[int
     base = sum(correct for _, _, correct in drawn) / max(1, len(drawn))
     keys = {}
     for tail in order:
-        branch = tail[: _common(tail, wrong) + 1]
+        branch = tail[: common(tail, wrong) + 1]
         verdicts = [correct for other, _, correct in drawn if other[: len(branch)] == branch]
         advantage = sum(verdicts) / len(verdicts) - base
         uniform = (int(digest(seed, branch, tail, size=6), 16) + 1) / 2**48
@@ -185,7 +186,7 @@ def _step_pair(pit: Pit, chosen: Trace, skip: int, settings: StepDpoSettings, te
     whole = settings.reading == "full-solution"
     prefix = 0 if whole else pit.start
     cut = pit.end if whole or settings.rejected == "step" else len(wrong)
-    apart = _common(right, wrong[prefix:])
+    apart = common(right, wrong[prefix:])
     if prefix + apart >= pit.end:
         return None
     shared = 0 if whole else prefix + apart
@@ -240,17 +241,3 @@ def _split(head: list[int], tail: list[int], texts: Texts) -> tuple[str, str]:
     text, ends = texts.tokens.spans([*head, *tail])
     place = ends[len(head) - 1] if head else 0
     return text[:place], text[place:]
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _shuffled(samples: Sequence[Judged], correct: bool, seed: int) -> list[Trace]:
-    """Finished traces judged so, one for each token sequence, in a drawn order."""
-    distinct: dict[tuple[int, ...], Trace] = {}
-    for trace, verdict in sorted(samples, key=lambda pair: digest(seed, pair[0].id)):
-        if verdict.judged and verdict.correct == correct and trace.finish_reason == "stop" and trace.token_ids:
-            distinct.setdefault(tuple(trace.token_ids), trace)
-    return list(distinct.values())

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from app.datasets.diversity import most_diverse, signature
 from app.datasets.settings import RftSettings
 from app.errors import UserError
+from app.judged import Judged, distinct
 from app.problems.overlap import statement_digest
-from app.records import Example, Problem, StepValue, Trace, Verdict, digest
+from app.records import Example, Problem, StepValue, Trace, digest
 from app.verification.arithmetic import wrong
-
-Judged = tuple[Trace, Verdict]
 
 
 def refuse_evaluation(problems: Iterable[Problem], evaluation: set[str]) -> None:
@@ -50,11 +49,7 @@ def right_traces(samples: Sequence[Judged], k: int, seed: int) -> list[Trace]:
     Which of several equal solutions stands for them, and who wins ties, is drawn by `seed` and the traces' ids; the
     order of `samples` does not matter.
     """
-    right = [t for t, v in samples if v.correct and t.finish_reason == "stop" and t.token_ids]
-    distinct: dict[str, Trace] = {}
-    for trace in sorted(right, key=lambda t: digest(seed, t.id)):
-        distinct.setdefault(signature(trace.text), trace)
-    traces = list(distinct.values())
+    traces = distinct(samples, True, lambda t: digest(seed, t.id), alike=lambda t: signature(t.text))
     chosen = most_diverse([trace.token_ids for trace in traces], k)
     return [traces[i] for i in chosen]
 

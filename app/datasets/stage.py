@@ -12,7 +12,6 @@ from app.datasets.export import export, trl_table
 from app.datasets.pairs import Texts, dpo_pairs, pits, step_pairs
 from app.datasets.prm import StepLabel, step_labels, stepwise
 from app.datasets.selection import (
-    Judged,
     doubtful,
     own_example,
     refuse_evaluation,
@@ -20,12 +19,12 @@ from app.datasets.selection import (
     teacher_example,
 )
 from app.errors import UserError
+from app.judged import Judged, judged_shard
 from app.policy import base_policy
 from app.problems.overlap import statement_digest
-from app.records import Example, PreferencePair, Problem, StepValue, Trace, Verdict, totals
+from app.records import Example, PreferencePair, Problem, StepValue, totals
 from app.rendering import Renderer
 from app.stage import StageContext
-from app.store import Output
 from app.tokens import TokenText
 
 Made = tuple[pa.Table, dict[str, float]]
@@ -174,11 +173,8 @@ class _Builder:
 
     def judged(self, shard: int) -> list[tuple[Problem, list[Judged]]]:
         """Problems of a sampling shard with their samples and verdicts, by problem id."""
-        pairs = _join(self.inputs["sampling"], self.inputs["verification"], shard)
-        by_problem: dict[str, list[Judged]] = {}
-        for trace, verdict in pairs:
-            by_problem.setdefault(trace.problem_id, []).append((trace, verdict))
-        return [(self.problems[name], by_problem[name]) for name in sorted(by_problem)]
+        found = judged_shard(self.inputs["sampling"], self.inputs["verification"], shard)
+        return [(self.problems[name], samples) for name, samples in found.items()]
 
     def credit(self, shard: int) -> dict[str, _Credit]:
         """Step values and judged rollouts of a shard, by problem id."""
@@ -186,8 +182,8 @@ class _Builder:
         out: dict[str, _Credit] = {}
         for row in StepValue.from_table(output.read_shard(shard)):
             out.setdefault(row.problem_id, _Credit([], [])).values.append(row)
-        for trace, verdict in _join(output, output, shard, "rollouts", "verdicts"):
-            out.setdefault(trace.problem_id, _Credit([], [])).rollouts.append((trace, verdict))
+        for problem, pairs in judged_shard(output, output, shard, "rollouts", "verdicts").items():
+            out.setdefault(problem, _Credit([], [])).rollouts.extend(pairs)
         return out
 
 
@@ -205,17 +201,6 @@ BUILDERS = {
     "step_dpo": _Builder.step_dpo,
     "prm": _Builder.prm,
 }
-
-
-def _join(traces: Output, verdicts: Output, shard: int, kind: str = "part", verdict_kind: str = "part") -> list[Judged]:
-    """Traces of a shard with their verdicts. Raises RuntimeError where one has none: the two do not belong together."""
-    judged = {v.trace_id: v for v in Verdict.from_table(verdicts.read_shard(shard, kind=verdict_kind))}
-    out = []
-    for trace in Trace.from_table(traces.read_shard(shard, kind=kind)):
-        if trace.id not in judged:
-            raise RuntimeError(f"{verdicts.uri}, shard {shard}: no verdict of trace {trace.id} of {traces.uri}")
-        out.append((trace, judged[trace.id]))
-    return out
 
 
 def _example_counts(examples: list[Example]) -> dict[str, float]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from app.errors import UserError
-from app.evaluation.intervals import Array, percentiles, resampled_means, wilson
 from app.evaluation.scaling import OutOfRange, Point, fit, multiplier
 from app.records import JUDGED
+from app.statistics import Array, percentiles, resampled_means, wilson
 
 BASELINE = "sft"
 

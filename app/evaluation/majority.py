@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.evaluation.intervals import Array, Estimate, bootstrap
 from app.records import JUDGED
+from app.statistics import Array, Estimate, bootstrap
 
 MOST_SAMPLES = 1000  # above this binomials leave the range of a float
 

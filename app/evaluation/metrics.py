@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.evaluation.intervals import Estimate, Z, bootstrap, wilson
 from app.records import JUDGED, OUTCOMES
+from app.statistics import Estimate, Z, bootstrap, mcnemar, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,7 @@ class Paired:
     @property
     def p_value(self) -> float:
         """Two-sided exact McNemar test: were gains and losses a fair coin?"""
-        moved = self.gained + self.lost
-        ways, tail = 1, 0  # ways = moved choose i, carried along: big binomials are slow to make anew
-        for i in range(min(self.gained, self.lost) + 1):
-            tail += ways
-            ways = ways * (moved - i) // (i + 1)
-        return min(1.0, 2 * tail / 2**moved)
+        return mcnemar(self.gained, self.lost)
 
 
 def paired(first: Mapping[str, str], other: Mapping[str, str]) -> Paired:

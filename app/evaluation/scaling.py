@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.evaluation.intervals import RESAMPLES, Array, percentiles, resampled_means
+from app.statistics import RESAMPLES, Array, percentiles, resampled_means
 
 UNUSABLE = 0.05  # share of resampled curves that may fail to fall before a reading is refused
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from app.errors import UserError, nearest
 from app.problems.settings import FileSource, HubSource
 from app.records import Problem, digest
+from app.verification.extract import boxed
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
@@ -118,21 +119,8 @@ def split_answer(text: str, answer_format: str) -> tuple[str, str | None]:
     if answer_format == "plain":
         return text, None
     if answer_format == "boxed":
-        return last_boxed(text), text
+        return boxed(text) or "", text
     body, mark, answer = text.rpartition("####")
     if not mark:
         return "", None
     return answer.strip(), CALCULATOR_MARK.sub("", body).rstrip() + f"\n#### {answer.strip()}"
-
-
-def last_boxed(text: str) -> str:
-    r"""Content of the last `\boxed{...}` with balanced braces, or nothing."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return ""
-    depth, begin = 0, start + len("\\boxed{")
-    for at in range(begin - 1, len(text)):
-        depth += (text[at] == "{") - (text[at] == "}")
-        if depth == 0:
-            return text[begin:at].strip()
-    return ""

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from app.statistics import log_beta
+
 
 @lru_cache(maxsize=4096)
 def lost_value(correct_before: int, judged_before: int, correct_after: int, judged_after: int) -> float:
@@ -18,14 +20,10 @@ def lost_value(correct_before: int, judged_before: int, correct_after: int, judg
     c, d = correct_after + 1, judged_after - correct_after + 1
 
     def term(i: int) -> float:
-        return math.exp(_log_beta(c + i, b + d) - math.log(b + i) - _log_beta(1 + i, b) - _log_beta(c, d))
+        return math.exp(log_beta(c + i, b + d) - math.log(b + i) - log_beta(1 + i, b) - log_beta(c, d))
 
     # P(X > Y) with X ~ Beta(a, b): sum over i < a of B(c + i, b + d) / ((b + i) B(1 + i, b) B(c, d))
     return min(1.0, sum(term(i) for i in range(a)))
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def pair_weights(

@@ -137,9 +137,10 @@ def _strong(body: str) -> Extraction | Missing | None:
         head = body[: run_on.start()]
         if _mark(head) is not None or _phrase(head) is not None:
             body = head
-    mark, phrase = _mark(body), _phrase(body)
-    best = mark
-    if mark is None or (isinstance(mark, Extraction) and _later(phrase, mark)):
+    best = mark = _mark(body)
+    if mark is None:
+        best = _phrase(body)
+    elif isinstance(mark, Extraction) and _later(phrase := _phrase(body, mark.end), mark):
         best = phrase
     if best is None or isinstance(best, Missing):
         return best
@@ -168,6 +169,12 @@ def _mark(body: str) -> Extraction | Missing | None:
         if hashed is not None and hashed.start > at:
             best = hashed
     return best
+
+
+def boxed(text: str) -> str | None:
+    """The answer in the last box of a text, or in the last boxes that belong together; None where none is whole."""
+    found = _last_box(text)
+    return found.answer if isinstance(found, Extraction) else None
 
 
 def _last_box(body: str) -> Extraction | Missing | None:
@@ -266,9 +273,9 @@ def _last_hash(body: str) -> Extraction | None:
     return None
 
 
-def _phrase(body: str) -> Extraction | Missing | None:
-    """What follows the last "the answer is" (or its like)."""
-    offset = max(0, len(body) - MAX_TAIL)
+def _phrase(body: str, after: int = 0) -> Extraction | Missing | None:
+    """What follows the last "the answer is" (or its like) that stands after a place in the text."""
+    offset = max(after, len(body) - MAX_TAIL)
     tail = body[offset:]
     last = last_anchor(tail)
     if last is None:

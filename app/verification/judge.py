@@ -23,7 +23,11 @@ def fingerprint() -> str:
 
 def equivalent(reference: str, answer: str, *, question: str | None = None) -> bool:
     """Whether two answers are the same answer, under the policies of docs/verifier.md. False where undecided."""
-    return compare(reference, answer, question=question).same
+    result = compare(reference, answer, question=question)
+    if result.same or result.readable:
+        return result.same
+    said = value(answer, boxed=True)  # "7 to the power of 2"
+    return said is not None and said != answer and compare(reference, said, question=question).same
 
 
 def judge(reference: str, text: str, *, question: str | None = None, finish_reason: str | None = None) -> Verdict:

@@ -293,6 +293,8 @@ class _Lexer:
             braced = _BRACED.match(text, at)
             if braced is not None:
                 return self.text(name, braced, gap)
+            if name in _NAMES and text[at:].lstrip()[:1].isdigit():
+                raise Unreadable(f"\\{name} of a number")
             if name in _NAMES or name == "operatorname":
                 return at
         if name == "mathbb":

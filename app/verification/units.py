@@ -119,6 +119,8 @@ MULTIPLIERS = {
     "lakh": 10**5,
     "crore": 10**7,
     "dozen": 12,
+    "gross": 144,
+    "score": 20,
     "k": 1000,
 }
 MULTIPLIERS |= {f"{word}s": n for word, n in MULTIPLIERS.items() if len(word) > 1}

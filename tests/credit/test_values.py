@@ -9,49 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credit.values import Estimate, advantages, dead_pit, estimate, lowest_pit, wilson
+from app.credit.values import Estimate, advantages, dead_pit, estimate, lowest_pit
 from tests.credit.bernoulli import trace, verdict
 
 SHARES = st.integers(1, 12).map(lambda n: n / 12) | st.just(0.0)
 VALUES = st.lists(SHARES, min_size=1, max_size=12).map(lambda qs: dict(enumerate(qs)))
 SPARSE = st.dictionaries(st.integers(0, 12), SHARES, max_size=12)
-
-
-@pytest.mark.parametrize(
-    ("correct", "judged", "low", "high"),
-    [
-        (0, 4, 0.0, 0.4899),
-        (4, 4, 0.5101, 1.0),
-        (2, 4, 0.1500, 0.8500),
-        (5, 10, 0.2366, 0.7634),
-        (1, 100, 0.0018, 0.0545),
-    ],
-)
-def test_wilson_by_hand(correct: int, judged: int, low: float, high: float) -> None:
-    assert wilson(correct, judged) == pytest.approx((low, high), abs=1e-4)
-
-
-@given(st.integers(0, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_share_and_mirrors(case: tuple[int, int]) -> None:
-    correct, judged = case
-    low, high = wilson(correct, judged)
-    assert 0 <= low <= high <= 1
-    if judged:
-        assert low <= correct / judged <= high
-    mirrored = wilson(judged - correct, judged)
-    assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high))
-
-
-@given(st.integers(0, 30), st.integers(1, 30))
-def test_wilson_narrows_with_more_rollouts(correct: int, more: int) -> None:
-    judged = correct + more
-    few, many = wilson(correct, judged), wilson(correct * 4, judged * 4)
-    assert many[1] - many[0] < few[1] - few[0]
-
-
-def test_wilson_refuses_nonsense() -> None:
-    with pytest.raises(ValueError, match="3 correct of 2"):
-        wilson(3, 2)
 
 
 def test_an_exact_value_has_no_width() -> None:
@@ -125,9 +88,10 @@ def test_no_values_no_pit() -> None:
 def test_intervals_cover_the_true_value_of_simulated_prefixes(k: int) -> None:
     """Exact coverage, averaged over values spread evenly: close to 95% at every number of rollouts."""
     grid = [i / 200 for i in range(1, 200)]
+    intervals = [Estimate(c, k).interval for c in range(k + 1)]
     covered = []
     for q in grid:
-        inside = [c for c in range(k + 1) if wilson(c, k)[0] <= q <= wilson(c, k)[1]]
+        inside = [c for c, (low, high) in enumerate(intervals) if low <= q <= high]
         covered.append(sum(comb(k, c) * q**c * (1 - q) ** (k - c) for c in inside))
     assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.02) and min(covered) > 0.8
 
@@ -137,6 +101,6 @@ def test_intervals_cover_simulated_bernoulli_traces() -> None:
     inside = 0
     for _ in range(4000):
         q, k = rng.random(), rng.choice([4, 8, 16])
-        low, high = wilson(sum(rng.random() < q for _ in range(k)), k)
+        low, high = Estimate(sum(rng.random() < q for _ in range(k)), k).interval
         inside += low <= q <= high
     assert inside / 4000 == pytest.approx(0.95, abs=0.015)

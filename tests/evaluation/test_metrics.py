@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.evaluation.intervals import wilson
 from app.evaluation.metrics import Paired, accuracy, paired, pass_at_k, pass_at_k_of, tries
 from app.records import OUTCOMES
+from app.statistics import wilson
 
 outcomes = st.lists(st.sampled_from(OUTCOMES), max_size=60)
 cells = st.tuples(st.integers(0, 80), st.integers(0, 80), st.integers(0, 200))

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import UserError
 from app.problems.settings import FileSource, HubSource, ProblemsSettings
-from app.problems.sources import from_files, from_hub, last_boxed, split_answer
+from app.problems.sources import from_files, from_hub, split_answer
 from app.problems.stage import load
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
@@ -96,10 +96,18 @@ def test_other_fields_and_formats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [(r"\boxed{1} then \boxed{x^{2}}", "x^{2}"), (r"\boxed{", ""), ("none", ""), (r"\boxed{{a}{b}}", "{a}{b}")],
+    [
+        (r"\boxed{1} then \boxed{x^{2}}", "x^{2}"),
+        (r"\boxed{", ""),
+        ("none", ""),
+        (r"\boxed{{a}{b}}", "{a}{b}"),
+        (r"so \fbox{3}", "3"),
+        (r"$x = \boxed 3$", "3"),
+        (r"$x=\boxed{1}$ or $x=\boxed{2}$", r"1 \text{ or } 2"),
+    ],
 )
-def test_last_boxed(text: str, answer: str) -> None:
-    assert last_boxed(text) == answer
+def test_a_boxed_answer_is_read_as_the_verifier_reads_it(text: str, answer: str) -> None:
+    assert split_answer(text, "boxed") == (answer, text)
 
 
 def test_plain_answers_have_no_solution() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.evaluation.intervals import wilson
 from app.recipe import Recipe
 from app.records import StepValue, Trace, Verdict
 from app.report.results import answers_of, results
+from app.statistics import wilson
 from app.store import Output
 
 Run = dict[str, Output]

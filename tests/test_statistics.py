@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.evaluation.intervals import BLOCK, Estimate, Z, bootstrap, percentiles, resampled_means, wilson
+from app.statistics import BLOCK, Estimate, Z, bootstrap, percentiles, resampled_means, wilson
 
 shares = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

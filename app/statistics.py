@@ -1,15 +1,20 @@
-"""Intervals: Wilson for a share, the percentile bootstrap over problems for everything else."""
+"""Intervals and tests: Wilson for a share, McNemar for pairs, the percentile bootstrap over problems for the rest.
+
+Formulas come from scipy. The draws of the bootstrap are our own, because every series must see the same ones.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaln, ndtri
 
-Z = 1.959963984540054  # 97.5% quantile of the normal distribution
+Z = float(ndtri(0.975))  # quantile of the normal distribution
 RESAMPLES = 2000
 BLOCK = 2_000_000  # numbers of one block of resamples: 16 MB
 
@@ -30,18 +35,29 @@ class Estimate:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
+@lru_cache(maxsize=1 << 16)  # a search asks for the same few counts again and again, at half a millisecond each
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """95% score interval of a share (Wilson 1927). No trials say nothing: (0, 1)."""
+    from scipy.stats import binomtest  # a second to import, which most processes never need
+
     if not 0 <= successes <= trials:
         raise ValueError(f"wilson: {successes} successes of {trials} trials")
     if trials == 0:
         return 0.0, 1.0
-    share, z2 = successes / trials, Z * Z
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)  # exact at the ends, where rounding would leave 1e-17
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
+    found = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p-value (McNemar 1947): were gains and losses a fair coin? 1 where nothing changed."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def log_beta(a: float, b: float) -> float:
+    """Logarithm of Euler's beta function."""
+    return float(betaln(a, b))
 
 
 def resampled_means(values: Array, resamples: int = RESAMPLES, seed: int = 0) -> Array:
