@@ -14,7 +14,7 @@ from app.verification.clauses import clip, is_formula, last_formula, last_number
 from app.verification.corrections import WITHDRAWN, verdict_of
 from app.verification.denial import denied_box
 from app.verification.languages import turned
-from app.verification.limits import MAX_TAIL, MAX_TRACE
+from app.verification.limits import MAX_SENTENCE, MAX_TAIL, MAX_TRACE
 from app.verification.phrases import last_anchor
 from app.verification.sentence import stands, without_asides, wordy, worked_out
 from app.verification.units import UNITS
@@ -194,6 +194,8 @@ def _last_box(body: str) -> Extraction | Missing | None:
             group = [box]
         elif not others and box.end <= group[0].start and _GLUE.fullmatch(body, box.end, group[0].start):
             group.insert(0, box)
+        elif len(body) > MAX_TAIL:
+            break
         elif box.end < group[0].start:
             others.insert(0, box)
     if not group:
@@ -326,8 +328,8 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
     if not line:
         yield Missing("no-answer")
         return
-    plain = "\n" not in line and not (wordy(line) and any(c.isdigit() for c in line)) and not _MIXED.search(line)
-    if len(line) <= 400 and plain:
+    short = len(line) <= 400 and "\n" not in line and not _MIXED.search(line)
+    if short and not (wordy(line) and any(c.isdigit() for c in line)):
         yield Extraction(clip(_THUS.sub("", line), whole=True), "whole", 0, len(body))
     if _TRUNCATED.search(tail.rstrip("*")):
         yield Missing("unfinished")
@@ -348,7 +350,7 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 
 def _last_lines(tail: str) -> Iterator[Extraction | Missing]:
     """Formulas and numbers from the end upwards: the last line that has either decides."""
-    for raw in reversed(tail[-4_000:].split("\n")):
+    for raw in (line[-MAX_SENTENCE:] for line in reversed(tail[-4_000:].split("\n"))):
         line = without_asides(turned(uncalculated(raw)))
         formula, number = last_formula(line) or last_tuple(line), last_number(line)
         found = [(formula, "formula")] if formula is not None and (number is None or formula.end >= number.end) else []

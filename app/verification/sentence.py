@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from app.verification.clauses import is_prose, math_spans
 from app.verification.denial import bounded_after, denied_before, denies, denies_after, withdraws
 from app.verification.languages import turned
+from app.verification.limits import MAX_SENTENCE
 from app.verification.numerals import NUMERAL, figures
 from app.verification.spoken import FIRST, fold, operated
 from app.verification.units import UNITS
@@ -159,6 +160,8 @@ def _numbers(words: str, keep: Callable[[str], str], *, boxed: bool = False) -> 
 
 def value(text: str, *, boxed: bool = False) -> str | None:
     """The answer a sentence gives, as mathematics with its unit; None where it is not understood."""
+    if len(text) > MAX_SENTENCE:
+        return None
     words, values = masked(text.replace("\\$", "$"), boxed=boxed)
     return None if _STRANGE.search(words) else read(words, values)
 
@@ -309,5 +312,7 @@ def without_asides(line: str) -> str:
 
 def sound(answer: str) -> bool:
     """Whether the words of an answer that reads as mathematics neither deny nor bound a value in it."""
+    if len(answer) > MAX_SENTENCE:
+        return True
     words = NUMERAL.sub(chr(FIRST), _LATEX.sub(" ", answer))
     return not (denies(words) or withdraws(words) or _SIDELONG.search(words))
