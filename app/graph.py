@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
+from itertools import count
 from typing import Any
 
 from app.errors import UserError
+from app.methods import CREDIT, SAMPLES, TEACHER, find
 from app.policy import base_policy, file_digest
 from app.recipe import Recipe
+from app.runs import BASE, Run
 from app.stage import Stage, StageContext
+from app.training.settings import PreferenceSettings
 from app.verification import fingerprint
-
-METHODS = ("sft", "rft", "dpo", "step_dpo")
 
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
     "problems": 2,
     "synthesis": 1,
     "datasets": 3,
-    "training": 2,
-    "sampling": 2,
+    "training": 3,
+    "sampling": 3,
     "verification": 2,
     "credit": 3,
     "evaluation": 2,
@@ -35,40 +38,54 @@ def build(recipe: Recipe) -> list[Stage]:
 
 
 def check(recipe: Recipe) -> None:
-    """Parts of a recipe that need each other."""
-    training, sampling, rft = recipe.training, recipe.sampling, recipe.datasets.rft
-    held_out = recipe.problems.may_validate
-    right = recipe.credit.correct_traces if recipe.credit else 0
+    """Parts of a recipe that need each other. Raises UserError with the first that is missing."""
+    unheld = recipe.evaluation.split == "validation" and not recipe.problems.may_validate
     needs = [
-        (recipe.credit and not sampling, "credit needs sampling: add a sampling part"),
-        (sampling and sampling.policy == "sft" and not training.sft, "sampling.policy is sft: add training.sft"),
-        (training.rft and not sampling, "training.rft needs sampling: add a sampling part"),
-        (training.dpo and not sampling, "training.dpo needs sampling: add a sampling part"),
-        (training.step_dpo and not recipe.credit, "training.step_dpo needs credit: add a credit part"),
-        (recipe.datasets.prm and not recipe.credit, "datasets.prm needs credit: add a credit part"),
-        (rft.drop_lucky_wrong and not right, "datasets.rft.drop_lucky_wrong: set credit.correct_traces above 0"),
-        (rft.max_no_progress < 1 and not right, "datasets.rft.max_no_progress: set credit.correct_traces above 0"),
+        (recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part"),
+        (unheld, "evaluation.split is validation: no validation problems; raise problems.validation"),
     ]
-    unheld = recipe.evaluation.split == "validation" and not held_out
-    needs.append((unheld, "evaluation.split is validation: no validation problems; raise problems.validation"))
-    for method in METHODS:
-        settings = getattr(training, method)
-        if settings is None:
-            continue
-        needs.append((settings.init == method, f"training.{method}.init cannot be {method} itself"))
-        missing = settings.init != "base" and getattr(training, settings.init) is None
-        needs.append((missing, f"training.{method}.init is {settings.init}: add training.{settings.init}"))
-        lora = getattr(training, settings.init).lora if settings.init != "base" and not missing else None
-        alone = bool(lora and not lora.merge)
-        told = f"training.{method} starts from it, and training starts from whole weights; merge it"
-        needs.append((alone, f"training.{settings.init}.lora.merge is false: {told}"))
-        unasked = bool(settings.evaluate_every) and not held_out
-        needs.append((unasked, f"training.{method}.evaluate_every: no validation problems; raise problems.validation"))
-    if training.sft and training.rft and training.sft.init == "rft":
-        needs.append((True, "training.sft.init cannot be rft: RFT samples from the SFT policy"))
+    runs = recipe.trained()
+    for run in runs.values():
+        needs += _run_needs(recipe, run, runs)
     for wrong, message in needs:
         if wrong:
             raise UserError(f"recipe {recipe.name}: {message}")
+
+
+def _run_needs(recipe: Recipe, run: Run, runs: Mapping[str, Run]) -> list[tuple[Any, str]]:
+    here = f"runs.{run.name}"
+    rft = run.data if run.method.name == "rft" else None
+    rights = [p.credit.correct_traces if p.credit else 0 for p in map(recipe.asked_of, run.samples)]
+    right = min(rights, default=0)
+    samples = run.needs & {SAMPLES, CREDIT} or run.rounds
+    found: list[tuple[Any, str]] = [
+        (samples and not recipe.sampling, f"{here} needs samples: add a sampling part"),
+        (CREDIT in run.needs and not recipe.credit, f"{here} needs step values: add a credit part"),
+        (
+            getattr(rft, "drop_lucky_wrong", False) and not right,
+            f"{here}.drop_lucky_wrong: set credit.correct_traces above 0",
+        ),
+        (
+            getattr(rft, "max_no_progress", 1) < 1 and not right,
+            f"{here}.max_no_progress: set credit.correct_traces above 0",
+        ),
+        (run.rounds and not run.needs & {SAMPLES, CREDIT}, f"{here}.rounds: {run.method.name} learns from no samples"),
+    ]
+    if run.training is None:
+        return found
+    start = runs.get(run.init)
+    lora = start.training.lora if start and start.training else None
+    told = f"{here} starts from it, and training starts from whole weights; merge it"
+    found.append((lora and not lora.merge, f"runs.{run.init}.lora.merge is false: {told}"))
+    own = run.training.lora
+    told = "the next round starts from it, and training starts from whole weights; merge it"
+    found.append((run.rounds and run.rounds.count > 1 and own and not own.merge, f"{here}.lora.merge is false: {told}"))
+    gated = run.rounds is not None and run.rounds.gate
+    judged = run.training.judged or gated
+    field = "evaluate_every" if run.training.evaluate_every else "rounds.gate" if gated else "gate"
+    unheld = judged and not recipe.problems.may_validate
+    found.append((unheld, f"{here}.{field}: no validation problems; raise problems.validation"))
+    return found
 
 
 def _lazy(module: str) -> Callable[[StageContext], None]:
@@ -80,130 +97,197 @@ def _lazy(module: str) -> Callable[[StageContext], None]:
     return run
 
 
+Source = tuple[str, Recipe, str | None]  # a policy to sample, what is asked of it, and what may make that needless
+
+
 class _Builder:
+    """Adds stages one by one; one that would do what another does already is that other."""
+
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.base = base_policy(recipe.model).fingerprint
-        self.rendering = recipe.rendering.model_dump(mode="json")
+        self.out: dict[str, Stage] = {}  # by name
+        self.keys: dict[str, str] = {}  # key -> name
+        self.key_of: dict[str, str] = {}  # name -> key
+        self.models = {BASE: recipe.model, **recipe.models}
+        self.prints = {name: base_policy(model).fingerprint for name, model in self.models.items()}
+        self.common = {"base": self.prints[BASE], "rendering": recipe.rendering.model_dump(mode="json")}
+        self.seeded = self.common | {"seed": recipe.seed}
+        self.judged = self.seeded | {"verifier": fingerprint()}
         self.source = "synthesis" if recipe.synthesis else "problems"
+        self.newest: dict[str, str] = {}  # run -> its training stage
+        self.shown: list[str] = []  # policies, in the order of the report
 
     def stages(self) -> list[Stage]:
-        out = [self.problems()]
+        self.problems()
         if self.recipe.synthesis:
-            out.append(self.synthesis())
-        trained = [m for m in METHODS if getattr(self.recipe.training, m)]
-        if "sft" in trained or ("rft" in trained and self.recipe.datasets.rft.teacher):
-            out.append(self.dataset("sft"))
-        if "sft" in trained:
-            out.append(self.train("sft"))
-        if self.recipe.sampling:
-            out += [self.sampling(), self.verification()]
-        if self.recipe.credit:
-            out.append(self.credit())
-            if self.recipe.datasets.prm:
-                out.append(self.dataset("prm"))
-        for method in trained:
-            if method != "sft":
-                out += [self.dataset(method), self.train(method)]
-        out += [self.evaluation(method) for method in ("base", *trained)]
-        out.append(self.report(out))
-        return out
+            self.synthesis()
+        runs = self.recipe.trained()
+        self.shown = [BASE, *(name for name in self.recipe.models if any(run.init == name for run in runs.values()))]
+        for run in runs.values():
+            if run.rounds:
+                self.rounds(run)
+            else:
+                self.plain(run)
+        if self.recipe.sampling and not any(run.samples for run in runs.values() if run.needs & {SAMPLES, CREDIT}):
+            self.samples(BASE, self.recipe.credit is not None)
+        evaluated = {policy: self.evaluation(policy) for policy in self.shown}
+        self.report(evaluated, runs)
+        return list(self.out.values())
 
-    def stage(self, name: str, module: str, settings: dict[str, Any], inputs: list[str], **options: Any) -> Stage:
-        unique = tuple(dict.fromkeys(inputs))
-        return Stage(name, _lazy(module), settings, unique, REVISIONS[name.partition("/")[0]], options)
+    def add(self, name: str, module: str, settings: dict[str, Any], inputs: Mapping[str, str], /, **more: Any) -> str:
+        """The name of the stage that does this: a new one, or one that is there."""
+        stage_fields = {key: more.pop(key) for key in ("recipe", "after", "passes") if key in more}
+        kind = name.partition("/")[0]
+        stage = Stage(name, _lazy(module), settings, dict(inputs), REVISIONS[kind], more, **stage_fields)
+        key = stage.key({role: self.key_of[other] for role, other in inputs.items()})
+        if key in self.keys:
+            same = self.out[self.keys[key]]
+            if same.after and not stage.after:  # somebody needs it in any case
+                self.out[same.name] = replace(same, after=None)
+            return same.name
+        if name in self.out:  # the same policy, asked otherwise
+            number = next(n for n in count(2) if f"{name}-{n}" not in self.out)
+            stage = replace(stage, name=f"{name}-{number}")
+        self.out[stage.name], self.keys[key], self.key_of[stage.name] = stage, stage.name, key
+        return stage.name
 
-    def problems(self) -> Stage:
+    # -- problems -----------------------------------------------------------------------------------------------------
+
+    def problems(self) -> None:
         settings = self.recipe.problems.model_dump(mode="json")
         source = self.recipe.problems.source
         if source.kind == "file":  # what is in the files decides, not where they lie
             paths = {split: getattr(source, split) for split in ("train", "validation", "test")}
             settings["source"] |= {split: file_digest(path) if path else None for split, path in paths.items()}
         settings["seed"] = self.recipe.seed
-        return self.stage("problems", "app.problems.stage", settings, [])
+        self.add("problems", "app.problems.stage", settings, {})
 
-    def synthesis(self) -> Stage:
+    def synthesis(self) -> None:
         assert self.recipe.synthesis
         settings = self.recipe.synthesis.model_dump(mode="json") | {"seed": self.recipe.seed}
         for address in ("base_url", "concurrency", "api_key_env"):
             settings["writer"].pop(address, None)
         if self.recipe.synthesis.writer.kind == "vllm":
             settings["writer"]["weights"] = base_policy(self.recipe.synthesis.writer.weights).fingerprint
-        return self.stage("synthesis", "app.problems.synthesis_stage", settings, ["problems"])
+        self.add("synthesis", "app.problems.synthesis_stage", settings, {"problems": "problems"})
 
-    def dataset(self, method: str) -> Stage:
-        if method == "sft":
-            settings = {"base": self.base, "rendering": self.rendering}
-            return self.stage(
-                "datasets/sft", "app.datasets.stage", settings, [self.source, "problems"], problems=self.source
-            )
-        settings = getattr(self.recipe.datasets, method).model_dump(mode="json")
-        settings |= {"base": self.base, "rendering": self.rendering, "seed": self.recipe.seed}
-        inputs = [self.source, "problems", "sampling", "verification"]
-        if method == "rft" and self.recipe.datasets.rft.teacher:
-            inputs.append("datasets/sft")
-        if method in ("step_dpo", "prm") or (method == "rft" and self.recipe.datasets.rft.needs_credit):
-            inputs.append("credit")
-        return self.stage(
-            f"datasets/{method}", "app.datasets.stage", settings, inputs, problems=self.source, sft="datasets/sft"
-        )
+    # -- runs ---------------------------------------------------------------------------------------------------------
 
-    def train(self, method: str) -> Stage:
-        part = getattr(self.recipe.training, method)
-        policy = "base" if part.init == "base" else f"training/{part.init}"
-        settings = part.model_dump(mode="json") | {"base": self.base, "seed": self.recipe.seed}
-        inputs = [f"datasets/{method}"] + ([policy] if policy != "base" else [])
-        options = {"dataset": f"datasets/{method}", "policy": policy}
-        if part.evaluate_every:  # what the evaluations depend on decides the weights where they stop the run early
-            settings |= {"rendering": self.rendering, "verifier": fingerprint()}
-            settings["max_tokens"] = self.recipe.evaluation.max_tokens
-            inputs.append("problems")
+    def plain(self, run: Run) -> None:
+        """A run that trains once, or only collects a data set."""
+        roles = self.sources([(name, self.recipe.asked_of(name), None) for name in run.samples], run)
+        dataset = self.dataset(run.name, run, roles)
+        if run.training:
+            self.newest[run.name] = self.train(run.name, run, dataset, run.init)
+            self.shown.append(run.name)
+
+    def rounds(self, run: Run) -> None:
+        """A chain of rounds. The last one has the run's name, those before it have their number behind that."""
+        assert run.rounds
+        last, window = run.rounds.count, run.rounds.window
+        first = None
+        sampled: list[list[Source]] = []  # by round
+        start = run.init
+        for number in range(1, last + 1):
+            this = run.round(number)
+            name = run.name if number == last else f"{run.name}-{number}"
+            after = self.newest[start] if number > 1 and run.rounds.gate else None
+            change = run.rounds.change(number)
+            more = {"sampling": change.sampling, "credit": change.credit}
+            names = run.samples if number == 1 else (start,)
+            sampled.append([(policy, self.recipe.asked_of(policy, more), after) for policy in names])
+            kept = sampled if window == "all" else sampled[-window:]
+            roles = self.sources([each for group in kept for each in group], this)
+            dataset = self.dataset(name, this, roles, after)
+            reference = first if run.rounds.reference == "first" and number > 1 else None
+            self.newest[name] = self.train(name, this, dataset, start, after, reference)
+            self.shown.append(name)
+            first = first or start
+            start = name
+
+    def sources(self, policies: Sequence[Source], run: Run) -> dict[str, str]:
+        """Roles and stages of what a run learns from: `sampling`, `sampling.1` and so on, one for each policy."""
+        roles: dict[str, str] = {}
+        if TEACHER in run.needs and SAMPLES in run.needs:
+            roles["teacher"] = self.dataset("teacher", None, {})
+        if run.needs & {SAMPLES, CREDIT}:
+            for place, (policy, recipe, after) in enumerate(policies):
+                found = self.samples(policy, CREDIT in run.needs, recipe, after)
+                roles |= {role if not place else f"{role}.{place}": stage for role, stage in found.items()}
+        return roles
+
+    def dataset(self, name: str, run: Run | None, roles: Mapping[str, str], after: str | None = None) -> str:
+        """The data set of a run; without one, the teacher's solutions."""
+        method = run.method if run else find("sft")
+        data = run.data if run else method.data()
+        settings = data.model_dump(mode="json") | {"method": method.name} | self.seeded
+        inputs = {"problems": self.source, "held_out": "problems", **roles}
+        options = {"method": method, "data": data}
+        return self.add(f"datasets/{name}", "app.datasets.stage", settings, inputs, after=after, **options)
+
+    def train(
+        self, name: str, run: Run, dataset: str, start: str, after: str | None = None, reference: str | None = None
+    ) -> str:
+        assert run.training
+        settings = run.training.model_dump(mode="json") | self.seeded
+        inputs = {"dataset": dataset} | self.role("start", start, settings)
+        if reference and isinstance(run.training, PreferenceSettings):
+            inputs |= self.role("reference", reference, settings)
+        options: dict[str, Any] = {"settings": run.training, "method": run.method.name}
+        options |= {"start": self.models.get(start), "reference": self.models.get(reference or "")}
+        if run.training.judged:  # what the evaluations depend on decides the weights where they choose among them
+            settings |= {"verifier": fingerprint(), "max_tokens": self.recipe.evaluation.max_tokens}
+            inputs["held_out"] = "problems"
             options["evaluator"] = "app.evaluation.during"
-        return self.stage(f"training/{method}", "app.training.launch", settings, inputs, **options)
+        module = "app.training.launch"
+        return self.add(f"training/{name}", module, settings, inputs, after=after, passes=bool(after), **options)
 
-    def sampling(self) -> Stage:
-        assert self.recipe.sampling
-        policy = "base" if self.recipe.sampling.policy == "base" else "training/sft"
-        settings = self.recipe.sampling.model_dump(mode="json")
-        settings |= {"base": self.base, "rendering": self.rendering, "seed": self.recipe.seed}
-        if self.recipe.sampling.until:  # the verdicts decide how many traces are drawn
-            settings["verifier"] = fingerprint()
-        inputs = [self.source] + ([policy] if policy != "base" else [])
-        return self.stage("sampling", "app.sampling.stage", settings, inputs, problems=self.source, policy=policy)
+    def role(self, role: str, policy: str, settings: dict[str, Any]) -> dict[str, str]:
+        """A policy as an input in a role; a model of the recipe enters the settings instead."""
+        if policy in self.models:
+            settings[role] = self.prints[policy]
+            return {}
+        return {role: self.newest[policy]}
 
-    def verification(self) -> Stage:
-        settings = {"verifier": fingerprint()}
-        return self.stage(
-            "verification", "app.verification.stage", settings, [self.source, "sampling"], problems=self.source
-        )
+    # -- what is asked of a policy ------------------------------------------------------------------------------------
 
-    def credit(self) -> Stage:
-        assert self.recipe.credit
-        sampling = self.sampling()
-        settings = self.recipe.credit.model_dump(mode="json")
-        settings |= {
-            "base": self.base,
-            "rendering": self.rendering,
-            "seed": self.recipe.seed,
-            "verifier": fingerprint(),
-        }
-        inputs = [*sampling.inputs, "sampling", "verification"]
-        return self.stage("credit", "app.credit.stage", settings, inputs, **sampling.options)
+    def samples(
+        self, policy: str, credit: bool, recipe: Recipe | None = None, after: str | None = None
+    ) -> dict[str, str]:
+        """Traces of a policy, their verdicts and, where asked for, their step values."""
+        recipe = recipe or self.recipe.asked_of(policy)
+        assert recipe.sampling
+        settings = recipe.sampling.model_dump(mode="json") | self.seeded
+        inputs = {"problems": self.source} | self.role("policy", policy, settings)
+        more: dict[str, Any] = {"recipe": recipe, "after": after, "policy": self.models.get(policy)}
+        if recipe.sampling.until:
+            settings["verifier"] = fingerprint()  # it decides when the quotas are met
+        roles = {"sampling": self.add(f"sampling/{policy}", "app.sampling.stage", settings, inputs, **more)}
+        judged = {"problems": self.source, **roles}
+        verifier = {"verifier": fingerprint()}
+        name = f"verification/{policy}"
+        roles["verification"] = self.add(name, "app.verification.stage", verifier, judged, recipe=recipe, after=after)
+        if credit:
+            assert recipe.credit
+            settings = recipe.credit.model_dump(mode="json") | self.judged
+            inputs = judged | {"verification": roles["verification"]} | self.role("policy", policy, settings)
+            roles["credit"] = self.add(f"credit/{policy}", "app.credit.stage", settings, inputs, **more)
+        return roles
 
-    def evaluation(self, method: str) -> Stage:
-        policy = "base" if method == "base" else f"training/{method}"
-        settings = self.recipe.evaluation.model_dump(mode="json")
-        settings |= {
-            "base": self.base,
-            "rendering": self.rendering,
-            "seed": self.recipe.seed,
-            "verifier": fingerprint(),
-        }
-        inputs = ["problems"] + ([policy] if policy != "base" else [])
-        return self.stage(f"evaluation/{method}", "app.evaluation.stage", settings, inputs, policy=policy)
+    def evaluation(self, policy: str) -> str:
+        settings = self.recipe.evaluation.model_dump(mode="json") | self.judged
+        inputs = {"problems": "problems"} | self.role("policy", policy, settings)
+        between = policy in self.newest and policy not in self.recipe.runs  # of a round that is not the last
+        after = self.out[self.newest[policy]].after if between else None
+        model = self.models.get(policy)
+        return self.add(f"evaluation/{policy}", "app.evaluation.stage", settings, inputs, after=after, policy=model)
 
-    def report(self, stages: list[Stage]) -> Stage:
-        settings: dict[str, Any] = {"name": self.recipe.name}
+    def report(self, evaluated: Mapping[str, str], runs: Mapping[str, Run]) -> None:
+        settings: dict[str, Any] = {"name": self.recipe.name, "order": self.shown}
         if self.recipe.prices:  # the report shows costs: another price, another report, and nothing else
             settings["prices"] = self.recipe.prices.model_dump(mode="json")
-        return self.stage("report", "app.report.stage", settings, [s.name for s in stages], problems=self.source)
+        shown = {
+            policy: {"evaluation": stage, "training": self.newest.get(policy)} for policy, stage in evaluated.items()
+        }
+        inputs = {name: name for name in self.out}
+        self.add("report", "app.report.stage", settings, inputs, problems=self.source, shown=shown)

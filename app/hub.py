@@ -69,6 +69,7 @@ def _read(root: str) -> dict[str, str]:
 def _hub_names(recipe: Recipe) -> list[tuple[str, tuple[str, ...], str, str | None]]:
     """(kind, keys of the revision in the recipe, name, revision) of all that must still be resolved."""
     models: list[tuple[tuple[str, ...], ModelSettings]] = [(("model",), recipe.model)]
+    models += [(("models", name), model) for name, model in recipe.models.items()]
     if recipe.synthesis and recipe.synthesis.writer.kind == "vllm":
         models.append((("synthesis", "writer", "weights"), recipe.synthesis.writer.weights))
     names: list[tuple[str, tuple[str, ...], str, str | None]] = [
@@ -86,5 +87,7 @@ def _on_hub(name: str) -> bool:
 
 def _with(part: Any, keys: tuple[str, ...], value: str) -> Any:
     """A copy of nested settings with one value changed."""
+    if isinstance(part, dict):
+        return part | {keys[0]: _with(part[keys[0]], keys[1:], value)}
     inner = value if len(keys) == 1 else _with(getattr(part, keys[0]), keys[1:], value)
     return part.model_copy(update={keys[0]: inner})

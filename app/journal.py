@@ -50,7 +50,7 @@ class Journal:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        whole = all(stage["state"] == "done" for stage in self.stages.values())
+        whole = all(stage["state"] in ("done", "left out") for stage in self.stages.values())
         stopped = kind is KeyboardInterrupt or (kind is None and not whole)
         self.state = "stopped" if stopped else "failed" if kind is not None else "done"
         self.write()
@@ -72,6 +72,12 @@ class Journal:
             session.close()
             self.stages[name] = self._live(name, session, progress) | {"state": state}
         session.save()
+        self.write()
+
+    def leave_out(self, step: Step) -> None:
+        """A stage is not needed any more."""
+        with self._lock:
+            self.stages[step.stage.name] |= {"state": "left out"}
         self.write()
 
     def write(self) -> None:
@@ -115,6 +121,8 @@ class Journal:
     def _known(self, step: Step) -> dict[str, Any]:
         """What is known of a stage before it runs: all of one that is done, little of another."""
         body: dict[str, Any] = {"state": "pending", "key": step.output.key, "done": step.shards, "cost": None}
+        if step.state == "left out":
+            body |= {"state": "left out"}
         if step.state == "done":
             told = step.output.manifest()
             body |= {"state": "done", "done": told["shards"], "total": told["shards"], "unit": "shards"}

@@ -16,7 +16,7 @@ from app.plan import Step, plan
 from app.progress import Progress, clock
 from app.recipe import Recipe
 from app.sessions import totals
-from app.stage import StageContext
+from app.stage import Stage, StageContext
 from app.store import Output, run_lock
 from app.telemetry import StageMetrics
 
@@ -45,7 +45,8 @@ def select(steps: list[Step], only: str | None) -> set[str]:
     done = {step.stage.name for step in steps if step.state == "done"}
     for step in steps:
         if step.stage.name in wanted:
-            missing = [name for name in step.stage.inputs if name not in done | wanted]
+            there = done | wanted | ({name for name in names if name not in done} if step.stage.passes else set())
+            missing = [name for name in step.stage.inputs.values() if name not in there]
             if missing:
                 raise UserError(f"--only {only}: its input {missing[0]} has not run; run it first, or leave out --only")
     return wanted
@@ -58,7 +59,9 @@ class _Scheduler:
         self.recipe, self.journal = recipe, journal
         self.outputs = {step.stage.name: step.output for step in steps}
         self.finished = {step.stage.name for step in steps if step.state == "done"}
-        self.waiting = [s for s in steps if s.stage.name in wanted and s.stage.name not in self.finished]
+        self.left_out = {step.stage.name for step in steps if step.state == "left out"}
+        settled = self.finished | self.left_out
+        self.waiting = [s for s in steps if s.stage.name in wanted and s.stage.name not in settled]
         self.results: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
         self.running = 0
 
@@ -66,6 +69,7 @@ class _Scheduler:
         failure: BaseException | None = None
         while self.waiting or self.running:
             if failure is None:
+                self._leave_out()
                 self._start_ready()
             if not self.running:
                 break
@@ -78,14 +82,32 @@ class _Scheduler:
         if failure is not None:
             raise failure
 
+    def _leave_out(self) -> None:
+        """Drop what an earlier round, which kept its start, has made needless."""
+        for step in list(self.waiting):
+            if step.stage.after and not step.stage.passes and self._kept_start(step.stage.after):
+                self.waiting.remove(step)
+                self.left_out.add(step.stage.name)
+                self.journal.leave_out(step)
+
+    def _kept_start(self, name: str) -> bool:
+        return name in self.finished and bool(self.outputs[name].manifest()["counts"].get("kept_start"))
+
     def _start_ready(self) -> None:
         for step in list(self.waiting):
             if self.running >= self.recipe.placement.concurrent_stages:
                 return
-            if self.finished.issuperset(step.stage.inputs):
+            if self._ready(step.stage):
                 self.waiting.remove(step)
                 self.running += 1
                 threading.Thread(target=self._run_one, args=(step,), name=step.stage.name, daemon=True).start()
+
+    def _ready(self, stage: Stage) -> bool:
+        """Whether its inputs are there; those that were left out will not come."""
+        wanted = set(stage.inputs.values())
+        if stage.passes and stage.after and self._kept_start(stage.after):
+            wanted &= self.finished
+        return (self.finished | self.left_out).issuperset(wanted)
 
     def _next_result(self) -> tuple[str, BaseException | None]:
         while True:  # a timeout keeps the main thread open for Ctrl+C
@@ -102,14 +124,15 @@ class _Scheduler:
             self.results.put((step.stage.name, error))
 
     def _execute(self, step: Step) -> None:
-        name = step.stage.name
-        inputs = {input_name: self.outputs[input_name] for input_name in step.stage.inputs}
+        stage, name = step.stage, step.stage.name
+        inputs = {role: self.outputs[other] for role, other in stage.inputs.items() if other in self.finished}
+        recipe = stage.recipe or self.recipe
         metrics = StageMetrics(name, engines(self.recipe, name))
         progress = Progress(name, watcher=metrics)
         session, state = self.journal.begin(step, progress), "failed"
         try:
-            context = StageContext(step.stage, self.recipe, inputs, step.output, progress)
-            step.stage.run(context)
+            context = StageContext(stage, recipe, inputs, step.output, progress)
+            stage.run(context)
             sessions = session.close()
             step.output.finish(manifest(context, sessions))
             state = "done"
@@ -127,7 +150,8 @@ def manifest(context: StageContext, sessions: list[dict[str, Any]]) -> dict[str,
         "key": context.output.key,
         "revision": stage.revision,
         "settings": stage.settings,
-        "inputs": {name: value.key for name, value in context.inputs.items()},
+        "inputs": {role: value.key for role, value in context.inputs.items()},
+        "folders": {role: value.stage for role, value in context.inputs.items()},
         "shards": written.shards,
         "rows": written.rows,
         "counts": written.counts,

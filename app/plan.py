@@ -20,7 +20,7 @@ class Step:
 
     stage: Stage
     output: Output
-    state: str  # done, partial or new
+    state: str  # done, partial, new, or left out: where an earlier round kept its start
     shards: int  # written so far, where partial
     changed: tuple[str, ...]  # settings that differ from the latest other output of this stage
 
@@ -29,7 +29,7 @@ def keys_of(stages: list[Stage]) -> dict[str, str]:
     """Key of every stage; a key covers all that lies upstream."""
     keys: dict[str, str] = {}
     for stage in stages:
-        keys[stage.name] = stage.key({name: keys[name] for name in stage.inputs})
+        keys[stage.name] = stage.key({role: keys[name] for role, name in stage.inputs.items()})
     return keys
 
 
@@ -37,15 +37,35 @@ def plan(stages: list[Stage], root: str) -> list[Step]:
     """The state of every stage under a run's root. Raises UserError where that cannot be asked."""
     check_reachable(root)
     keys = keys_of(stages)
-    steps = []
+    steps: dict[str, Step] = {}
     for stage in stages:
-        output = Output(root, stage.name, keys[stage.name])
+        output = find(root, stage, keys[stage.name])
         if output.finished:
-            steps.append(Step(stage, output, "done", 0, ()))
+            step = Step(stage, output, "done", 0, ())
+        elif stage.after and not stage.passes and kept_start(steps[stage.after]):
+            step = Step(stage, output, "left out", 0, ())
         else:
             shards = len(output.done_shards())
-            steps.append(Step(stage, output, "partial" if shards else "new", shards, _changed(stage, keys, output)))
-    return steps
+            step = Step(stage, output, "partial" if shards else "new", shards, _changed(stage, keys, output))
+        steps[stage.name] = step
+    return list(steps.values())
+
+
+def find(root: str, stage: Stage, key: str) -> Output:
+    """Where a stage's output is: below its name, or where a stage of the same key began it under another name."""
+    own = Output(root, stage.name, key)
+    if not stage.subject or own.exists():
+        return own
+    fs, base = Output(root, stage.kind, "").open()
+    infos = fs.get_file_info(pafs.FileSelector(base, allow_not_found=True))
+    folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+    others = [Output(root, f"{stage.kind}/{name}", key) for name in folders]
+    return next((other for other in others if other.exists()), own)
+
+
+def kept_start(step: Step) -> bool:
+    """Whether a training stage is done, and no candidate of it was better than what it started from."""
+    return step.state == "done" and bool(step.output.manifest()["counts"].get("kept_start"))
 
 
 def _changed(stage: Stage, keys: dict[str, str], output: Output) -> tuple[str, ...]:
@@ -56,7 +76,7 @@ def _changed(stage: Stage, keys: dict[str, str], output: Output) -> tuple[str, .
     now, before = _flat(stage.settings), _flat(other["settings"])
     differing = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
     names = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in differing]
-    names += [f"input {name}" for name in stage.inputs if other["inputs"].get(name) != keys[name]]
+    names += [f"input {name}" for role, name in stage.inputs.items() if other["inputs"].get(role) != keys[name]]
     if other["revision"] != stage.revision:
         names.append(f"revision: {other['revision']} -> {stage.revision}")
     return tuple(names)
@@ -87,7 +107,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | None:
     """An upper bound of the tokens a sampling stage may write, None where unknown or where none are sampled."""
-    name = stage.name.partition("/")[0]
+    name, recipe = stage.kind, stage.recipe or recipe
     synthesis, evaluation, sampling, credit = recipe.synthesis, recipe.evaluation, recipe.sampling, recipe.credit
     if name == "synthesis" and synthesis and synthesis.writer.kind != "world":
         return 2 * synthesis.count * synthesis.max_tokens
@@ -121,10 +141,12 @@ def table(recipe: Recipe, steps: list[Step]) -> str:
     total, unknown = 0, 0
     for step in steps:
         bound = tokens_at_most(recipe, step.stage, problems)
-        samples = step.stage.name.partition("/")[0] in ("sampling", "credit", "evaluation")
-        unknown += samples and bound is None and step.state != "done"
-        will_run = step.state != "done"
-        state = {"done": "reused", "new": "runs", "partial": f"goes on ({step.shards} shards)"}[step.state]
+        samples = step.stage.kind in ("sampling", "credit", "evaluation")
+        will_run = step.state not in ("done", "left out")
+        unknown += samples and bound is None and will_run
+        state = {"done": "reused", "new": "runs", "left out": "left out"}.get(
+            step.state, f"goes on ({step.shards} shards)"
+        )
         total += bound if bound and will_run else 0
         tokens = f"{bound:,}" if bound else "-"
         lines.append(f"{step.stage.name:<22}{state:<22}{tokens:>16}  {step.output.stage}/{step.output.key}")

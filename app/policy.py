@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import UserError
-from app.mirror import RemoteFile, TextFile, here
+from app.mirror import RemoteFile, TextFile, file_of, here
 from app.settings import ModelSettings
 from app.store import Output, filesystem
 
 ADAPTER = "adapter_config.json"  # what peft writes beside the adapter's weights
+START = "start.json"  # what training writes where the best weights are those it started from
 BASE = "base.json"  # what training writes there: `base_facts` of the model it adapts
 WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
@@ -46,7 +47,14 @@ def base_policy(model: ModelSettings) -> Policy:
 
 
 def trained_policy(output: Output) -> Policy:
-    """The weights a training stage exported: a whole model, or a LoRA adapter beside the name of its base."""
+    """The weights a training stage exported: a whole model, or a LoRA adapter beside the name of its base.
+
+    Where training kept its start, that is the policy, with the fingerprint it has.
+    """
+    kept = file_of(output, START)
+    if kept.is_file():
+        facts = json.loads(kept.read_text())
+        return trained_policy(Output(output.root, **facts)) if "stage" in facts else Policy(**facts)
     if output.remote:
         return _stored_policy(output)
     return policy_at(output.local("model"), output.key, output.root)

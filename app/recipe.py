@@ -4,39 +4,27 @@ stage keys.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from app.credit.settings import CreditSettings
-from app.datasets.settings import DatasetsSettings
 from app.errors import UserError, nearest
 from app.evaluation.settings import EvaluationSettings
+from app.methods import load_plugins
 from app.placement import ActorPlacement
 from app.problems.settings import ProblemsSettings, SynthesisSettings
+from app.runs import Run, merged, read_runs
 from app.sampling.settings import EnginePlacement, SamplingSettings
-from app.settings import ModelSettings, Prices, Settings
-from app.training.settings import TrainingSettings, TrainPlacement
+from app.settings import ModelSettings, Prices, RenderingSettings, Settings, fault_lines
+from app.training.settings import TrainPlacement
 from app.verification.settings import VerificationSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class RenderingSettings(Settings):
-    """How a problem becomes a prompt: the model's chat template, or plain text."""
-
-    template: Literal["plain", "chat"] = "plain"
-    prompt: str = "{statement}\n"
-    system: str | None = None
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_statement(cls, value: str) -> str:
-        if "{statement}" not in value:
-            raise ValueError("must contain {statement}")
-        return value
 
 
 class Placement(Settings):
@@ -48,27 +36,74 @@ class Placement(Settings):
     concurrent_stages: int = Field(default=1, ge=1)
 
 
+class PolicyChange(Settings):
+    """What is asked otherwise of one policy: settings of `sampling` and `credit` that differ from the recipe's."""
+
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    credit: dict[str, Any] = Field(default_factory=dict)
+
+
 class Recipe(Settings):
     """A whole run."""
 
     name: str = Field(pattern=NAME)
     seed: int = 0
+    plugins: tuple[str, ...] = ()  # modules that register methods, imported first
     model: ModelSettings = ModelSettings()
+    models: dict[str, ModelSettings] = Field(default_factory=dict)  # more starts, by names of the recipe's own
     rendering: RenderingSettings = RenderingSettings()
     problems: ProblemsSettings
     synthesis: SynthesisSettings | None = None
     sampling: SamplingSettings | None = None
     verification: VerificationSettings = VerificationSettings()
     credit: CreditSettings | None = None
-    datasets: DatasetsSettings = DatasetsSettings()
-    training: TrainingSettings = TrainingSettings()
+    policies: dict[str, PolicyChange] = Field(default_factory=dict)  # by name of the policy that is sampled
+    training: dict[str, Any] = Field(default_factory=dict)  # defaults of all runs' training settings
+    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)  # app/runs.py
     evaluation: EvaluationSettings = EvaluationSettings()
     placement: Placement = Placement()
     prices: Prices | None = None  # for costs in the report and the status
 
+    def trained(self) -> dict[str, Run]:
+        """The runs with all their settings, each after those it needs. Raises UserError with every fault."""
+        return read_runs(self.runs, self.training)
+
+    def asked_of(self, policy: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
+        """The recipe as the stages of one policy see it: `policies` applied to `sampling` and `credit`, then `more`."""
+        change = self.policies.get(policy, PolicyChange())
+        update: dict[str, Any] = {}
+        for part in ("sampling", "credit"):
+            changes = {**getattr(change, part), **(more or {}).get(part, {})}
+            settings = getattr(self, part)
+            if changes and settings is None:
+                raise UserError(f"policies.{policy}.{part}: the recipe has no {part}; add that part")
+            if "problems_per_shard" in changes:
+                raise UserError(f"policies.{policy}.{part}.problems_per_shard: the same for all policies; set {part}'s")
+            if changes:
+                update[part] = merged(settings, changes, f"policies.{policy}.{part}")
+        return self.model_copy(update=update) if update else self
+
 
 def load(path: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe file, apply `key=value` overrides, validate. Raises UserError with every fault on its own line."""
+    body = read(path)
+    for override in overrides or []:
+        _apply(body, override)
+    try:
+        refuse_moved(body)
+        recipe = Recipe.model_validate(body)
+        load_plugins(recipe.plugins)
+        check_runs(recipe)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in fault_lines(error, Recipe))) from None
+    except UserError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+    _check_files(path, recipe)
+    return recipe
+
+
+def read(path: str) -> dict[str, Any]:
+    """The mapping that a recipe file holds. Raises UserError where it holds none."""
     file = Path(path)
     if not file.is_file():
         folder = file.parent if file.parent.is_dir() else Path("jobs/recipes")
@@ -79,15 +114,7 @@ def load(path: str, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(body, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys, this is {type(body).__name__}")
-    for override in overrides or []:
-        _apply(body, override)
-    try:
-        recipe = Recipe.model_validate(body)
-    except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in _faults(error))) from None
-    _check_files(path, recipe)
-    _check_sets(path, recipe)
-    return recipe
+    return body
 
 
 def _apply(body: dict[str, Any], override: str) -> None:
@@ -106,50 +133,47 @@ def _apply(body: dict[str, Any], override: str) -> None:
     body[last] = yaml.safe_load(value)
 
 
-def _faults(error: ValidationError) -> list[str]:
+OLD_METHODS = ("sft", "rft", "dpo", "step_dpo")
+
+
+def refuse_moved(body: Mapping[str, Any]) -> None:
+    """Raise UserError where a recipe has keys of the form before named runs, with where each is now."""
     lines = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key{nearest(str(fault['loc'][-1]), _keys_at(fault['loc'][:-1]))}")
-        else:
-            got = "" if fault["type"] in ("missing", "value_error") else f" (got {fault['input']!r})"
-            lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}{got}")
-    return lines
+    for name in OLD_METHODS:
+        if isinstance(body.get("training"), dict) and isinstance(body["training"].get(name), dict):
+            lines.append(f"training.{name}: moved to runs.{name}, with method: {name}")
+    for name in body["datasets"] if isinstance(body.get("datasets"), dict) else ():
+        now = f"runs.{name}, with method: {name}" if name in (*OLD_METHODS, "prm") else "runs"
+        lines.append(f"datasets.{name}: moved to {now}; its settings stand beside those of training")
+    if "datasets" in body and not lines:
+        lines.append("datasets: moved to runs; its settings stand beside those of training")
+    if isinstance(body.get("sampling"), dict) and "policy" in body["sampling"]:
+        lines.append("sampling.policy: moved to runs.NAME.samples: each run says whose samples it learns from")
+    if lines:
+        raise UserError("\n".join(lines))
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Valid keys of the model at a location of the recipe; a union's tag is part of a location."""
-    models: list[type[BaseModel]] = [Recipe]
-    for part in location:
-        inner = [m for model in models for m in _models_in(model, str(part))]
-        models = inner or [m for m in models if _tag(m) == part] or models
-    return [name for model in models for name in model.model_fields]
-
-
-def _tag(model: type[BaseModel]) -> Any:
-    kind = model.model_fields.get("kind")
-    return getattr(kind.annotation, "__args__", (None,))[0] if kind else None
-
-
-def _models_in(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
-    info = model.model_fields.get(field)
-    if info is None:
-        return []
-    found, queue = [], [info.annotation]
-    while queue:
-        kind = queue.pop()
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.append(kind)
-        queue.extend(getattr(kind, "__args__", ()))
-    return found
-
-
-def _check_sets(path: str, recipe: Recipe) -> None:
-    """What a recipe says of a data set is used: the set is built for a method that is trained."""
-    for method in ("rft", "dpo", "step_dpo"):
-        if method in recipe.datasets.model_fields_set and getattr(recipe.training, method) is None:
-            raise UserError(f"{path}: datasets.{method}: nothing trains on it; add training.{method}, or remove it")
+def check_runs(recipe: Recipe) -> None:
+    """Runs, their starts and the policies they sample must be there. Raises UserError with every fault."""
+    own = [("models", name) for name in recipe.models] + [("runs", name) for name in recipe.runs]
+    for kind, name in own:
+        if name == "base" or not re.match(NAME, name):
+            raise UserError(f"{kind}.{name}: choose another name: letters, digits, . _ -, and not base")
+    runs, faults = recipe.trained(), []
+    policies = ["base", *recipe.models, *runs]
+    faults += [f"runs.{name}: there is a model of that name; choose another" for name in runs if name in recipe.models]
+    for run in runs.values():
+        for field, names in (("init", [run.init]), ("samples", run.start.samples)):
+            for name in names:
+                if name not in policies or (name in runs and runs[name].training is None):
+                    faults.append(f"runs.{run.name}.{field}: no such policy: {name}{nearest(name, policies)}")
+        if run.method.training is None and (run.rounds or "init" in run.start.model_fields_set):
+            faults.append(f"runs.{run.name}: {run.method.name} trains nothing, so it has no init and no rounds")
+    faults += [
+        f"policies.{name}: no such policy{nearest(name, policies)}" for name in recipe.policies if name not in policies
+    ]
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def _check_files(path: str, recipe: Recipe) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from app.errors import nearest
 
 
 class Settings(BaseModel):
@@ -17,6 +21,21 @@ class ModelSettings(Settings):
     path: str = "world"
     revision: str | None = None
     trust_remote_code: bool = False
+
+
+class RenderingSettings(Settings):
+    """How a problem becomes a prompt: the model's chat template, or plain text."""
+
+    template: Literal["plain", "chat"] = "plain"
+    prompt: str = "{statement}\n"
+    system: str | None = None
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_statement(cls, value: str) -> str:
+        if "{statement}" not in value:
+            raise ValueError("must contain {statement}")
+        return value
 
 
 class Rates(Settings):
@@ -38,3 +57,43 @@ class Prices(Settings):
     sampler: Rates = Rates()
     verifier: Rates = Rates()
     trainer: Rates = Rates()
+
+
+def fault_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """Every fault of a part of a recipe on a line of its own: its key below `where`, and what is wrong or valid."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join([where] * bool(where) + [str(part) for part in fault["loc"]])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key{nearest(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}")
+        else:
+            got = "" if fault["type"] in ("missing", "value_error") else f" (got {fault['input']!r})"
+            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{got}")
+    return lines
+
+
+def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the model at a location; a union's tag is part of a location."""
+    models: list[type[BaseModel]] = [root]
+    for part in location:
+        inner = [m for model in models for m in _models_in(model, str(part))]
+        models = inner or [m for m in models if _tag(m) == part] or models
+    return [name for model in models for name in model.model_fields]
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    kind = model.model_fields.get("kind")
+    return getattr(kind.annotation, "__args__", (None,))[0] if kind else None
+
+
+def _models_in(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    info = model.model_fields.get(field)
+    if info is None:
+        return []
+    found, queue = [], [info.annotation]
+    while queue:
+        kind = queue.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.append(kind)
+        queue.extend(getattr(kind, "__args__", ()))
+    return found

@@ -15,18 +15,35 @@ from app.written import Written
 
 @dataclass(frozen=True)
 class Stage:
-    """A named step of a run. Its key covers `settings`, the keys of `inputs` and `revision`, and nothing else."""
+    """A named step of a run.
 
-    name: str  # "sampling", "training/rft": also the folder under the run
+    Its key covers its kind, `settings`, `revision` and the keys of `inputs` by role. No name is part of it: two stages
+    that would do the same have one key, and a run that gets another name keeps what it has.
+    """
+
+    name: str  # "problems", "training/rft": kind, and name of the run or policy; also the folder under the run
     run: Callable[[StageContext], None]  # writes shards to context.output; returns when all are there
     settings: dict[str, Any]  # the part of the recipe that decides the result, plain JSON values
-    inputs: tuple[str, ...] = ()  # names of stages
+    inputs: dict[str, str] = field(default_factory=dict)  # role -> name of a stage
     revision: int = 1  # bumped by hand when the meaning of the stage changes
     options: dict[str, Any] = field(default_factory=dict)  # arguments for `run` that settings or inputs already imply
+    recipe: Recipe | None = None  # as this stage sees it, where that is not the run's own
+    after: str | None = None  # a training stage: where that kept its start, this stage is left out,
+    passes: bool = False  # or, where true, passes that start on
+
+    @property
+    def kind(self) -> str:
+        """The part of the name that says what it does."""
+        return self.name.partition("/")[0]
+
+    @property
+    def subject(self) -> str:
+        """The name of the run or policy it is for; empty where there is one for all."""
+        return self.name.partition("/")[2]
 
     def key(self, inputs: dict[str, str]) -> str:
-        """Key of the output, given the keys of the inputs."""
-        return digest(self.name, self.revision, self.settings, sorted(inputs.items()), size=8)
+        """Key of the output, given the keys of the inputs by role."""
+        return digest(self.kind, self.revision, self.settings, sorted(inputs.items()), size=8)
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class StageContext:
 
     stage: Stage
     recipe: Recipe
-    inputs: dict[str, Output]  # finished outputs of the input stages, by name
+    inputs: dict[str, Output]  # finished outputs of the input stages, by role
     output: Output
     progress: Progress
     _told: list[Written] = field(default_factory=list, init=False)  # at most one

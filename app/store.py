@@ -109,6 +109,11 @@ class Output:
         """The file system and the folder's path in it."""
         return filesystem(self.uri)
 
+    def exists(self) -> bool:
+        """Whether anything was written there."""
+        fs, base = self.open()
+        return bool(fs.get_file_info(base).type == pafs.FileType.Directory)
+
     def shard_path(self, index: int, kind: str = "part") -> str:
         return posixpath.join(self.open()[1], f"{kind}-{index:05d}.parquet")
 
@@ -193,6 +198,13 @@ class Output:
             return None if _intact(data) else f"{kind}-{index:05d}.parquet"
 
         return [name for name in parallel(check, self.done_shards(kind)) if name]
+
+    def columns(self, kind: str = "part") -> list[str]:
+        """Names of the columns of the first shard there is. Raises UserError where there is none."""
+        shards = self.done_shards(kind)
+        if not shards:
+            raise UserError(f"{self.uri}: no shard is there")
+        return list(pq.read_schema(self.shard_path(shards[0], kind), filesystem=self.open()[0]).names)
 
     def tables(self, columns: list[str] | None = None, kind: str = "part") -> Iterator[pa.Table]:
         """The shards one after the other: what to use where all rows may not fit in memory."""

@@ -133,7 +133,7 @@ def through(traces: int, folder: str, name: str) -> Measured:
         {
             "name": "orchestration",
             "problems": {"train": 1, "validation": 1, "test": 1},
-            "sampling": {"policy": "base", "samples": SAMPLES, "problems_per_shard": PROBLEMS_PER_SHARD},
+            "sampling": {"samples": SAMPLES, "problems_per_shard": PROBLEMS_PER_SHARD},
             "placement": {
                 "sampling": {"actors": 2, "cpus": 1, "concurrent_shards": 1},
                 "verification": {"actors": 2, "cpus": 1},
@@ -145,7 +145,7 @@ def through(traces: int, folder: str, name: str) -> Measured:
         begun = time.perf_counter()
         for stage, run in (("sampling", sample), ("verification", verification.run)):
             outputs[stage] = Output(folder, f"{name}/{stage}", "k")
-            definition = Stage(stage, run, {}, options={"problems": "problems", "policy": "base"})
+            definition = Stage(stage, run, {}, options={"policy": recipe.model})
             clocks.append(Clock())
             with open(os.devnull, "w") as nowhere:
                 progress = Progress(stage, nowhere, watcher=clocks[-1])

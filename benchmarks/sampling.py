@@ -115,7 +115,7 @@ def recipe_of(kind: str) -> Recipe:
         {
             "name": kind,
             "problems": {"train": 1, "validation": 1, "test": 1},
-            "sampling": {"policy": "base", "samples": SAMPLES, "max_tokens": 160, "problems_per_shard": 8},
+            "sampling": {"samples": SAMPLES, "max_tokens": 160, "problems_per_shard": 8},
             "placement": {"sampling": {"kv_cache_gib": 0.5}},
         }
     )
@@ -124,9 +124,10 @@ def recipe_of(kind: str) -> Recipe:
 def stage_rates(kind: str, source: Output, folder: str) -> dict[str, float]:
     """Tokens a second of the whole stage: of a warm engine, and from the engine's first request on."""
     output = Output(folder, f"sampling-{kind}", "k")
-    definition = Stage("sampling", sampling.run, {}, options={"problems": "problems", "policy": "base"})
+    recipe = recipe_of(kind)
+    definition = Stage("sampling/base", sampling.run, {}, options={"policy": recipe.model})
     with open(os.devnull, "w") as nowhere:
-        context = StageContext(definition, recipe_of(kind), {"problems": source}, output, Progress("sampling", nowhere))
+        context = StageContext(definition, recipe, {"problems": source}, output, Progress("sampling", nowhere))
         sampling.run(context, TimedWorker)
     begun, ended, tokens = noted(output, "times")
     first, _, warming = noted(output, "warm")

@@ -86,12 +86,13 @@ def span(output: Output) -> tuple[float, float]:
 def smaller(recipe: Recipe, quick: bool) -> Recipe:
     """The recipe cut down to what is measured: enough shards for every engine, and a few training steps."""
     place = recipe.placement.sampling
-    asked = (recipe.sampling or SamplingSettings()).model_copy(update={"policy": "base", "until": None})
+    asked = (recipe.sampling or SamplingSettings()).model_copy(update={"until": None})
     in_flight = place.actors * place.concurrent_shards
     shard = min(asked.problems_per_shard, max(1, (2 if quick else 4) * place.max_num_seqs // asked.samples))
-    known = next((part for name in ("sft", "rft") if (part := getattr(recipe.training, name))), None)
-    settings = known or TrainSettings(init="base", steps=STEPS)
-    update = {"init": "base", "steps": STEPS, "epochs": None, "evaluate_every": None, "patience": None}
+    known = next((run.training for run in recipe.trained().values() if type(run.training) is TrainSettings), None)
+    given = known.model_dump(exclude_unset=True) if known else {}
+    changed = {"epochs", "evaluate_every", "patience", "gate"}
+    own = {key: value for key, value in given.items() if key not in changed} | {"steps": STEPS}
     return recipe.model_copy(
         update={
             "name": "throughput",
@@ -99,9 +100,9 @@ def smaller(recipe: Recipe, quick: bool) -> Recipe:
             "credit": None,
             "sampling": asked.model_copy(update={"problems_per_shard": shard}),
             "problems": recipe.problems.model_copy(update={"train": shard * in_flight * (1 if quick else 3)}),
-            "training": recipe.training.model_copy(
-                update={"sft": settings.model_copy(update=update), "rft": None, "dpo": None, "step_dpo": None}
-            ),
+            "policies": {},
+            "training": {},
+            "runs": {"sft": {"method": "sft", **own}},
         }
     )
 
@@ -114,7 +115,7 @@ class Bench:
         run_pipeline(recipe, root, only="problems")
         keys = {step.stage.name: step.output for step in plan(build(recipe), root)}
         self.problems = keys["problems"]
-        self.traces, self.verdicts = Output(root, "sampling", "bench"), Output(root, "verification", "bench")
+        self.traces, self.verdicts = Output(root, "sampling/base", "bench"), Output(root, "verification/base", "bench")
 
     def context(self, name: str, inputs: dict[str, Output], output: Output, **options: Any) -> StageContext:
         stage = Stage(name, lambda _context: None, {}, options=options)
@@ -124,7 +125,8 @@ class Bench:
         """Tokens a second of the stage, a device, and against the raw engine."""
         place, begun = self.recipe.placement.sampling, time.time()
         inputs = {"problems": self.problems}
-        sampling.run(self.context("sampling", inputs, self.traces, problems="problems", policy="base"), TimedSampler)
+        options = {"policy": self.recipe.model}
+        sampling.run(self.context("sampling/base", inputs, self.traces, **options), TimedSampler)
         first, last = span(self.traces)
         rate = self.traces.counts()["tokens"] / (last - first)
         device, number = ("GPU", place.gpus) if place.gpus else ("CPU", place.cpus)
@@ -181,8 +183,9 @@ class Bench:
             recipe = recipe.model_copy(update={"placement": placement})
         data, output = Output(self.root, "datasets/sft", "bench"), Output(self.root, "training/sft", "bench")
         data.write_shard(0, Example.table(self.examples()))
-        data.finish({"key": "bench", "inputs": {}, "settings": {}, "counts": {}})
-        context = self.context("training/sft", {"datasets/sft": data}, output, dataset="datasets/sft", policy="base")
+        data.finish({"key": "bench", "inputs": {}, "folders": {}, "settings": {}, "counts": {}})
+        options = {"settings": self.settings(), "start": recipe.model, "reference": None, "method": "sft"}
+        context = self.context("training/sft", {"dataset": data}, output, **options)
         launch.run(StageContext(context.stage, recipe, context.inputs, output, context.progress))
         steps = read_metrics(output.local("metrics.jsonl"))[2:]
         tokens = statistics.median(step["useful_tokens_per_second"] for step in steps)
@@ -194,10 +197,15 @@ class Bench:
             rows.append(row("training, MFU", 100 * statistics.median(step["mfu"] for step in steps), "%"))
         return rows
 
+    def settings(self) -> TrainSettings:
+        """Of the one run that `smaller` left."""
+        found = self.recipe.trained()["sft"].training
+        assert found
+        return found
+
     def examples(self) -> list[Example]:
         """Every trace as an example, again and again until the steps have enough."""
-        settings = self.recipe.training.sft
-        assert settings
+        settings = self.settings()
         traces = [t for table in self.traces.tables() for t in Trace.from_table(table) if t.token_ids]
         wanted = settings.batch * STEPS
         return [

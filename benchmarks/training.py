@@ -109,7 +109,6 @@ def ours(case: Case, folder: Path) -> dict[str, float]:
     out.local().mkdir(parents=True)
     settings = (TrainSettings if case.method == "sft" else PreferenceSettings).model_validate(
         {
-            "init": "base",
             "steps": case.steps + 1,
             "batch": case.batch,
             "micro_batch": case.micro_batch,
@@ -120,7 +119,7 @@ def ours(case: Case, folder: Path) -> dict[str, float]:
     )
     path = model_path(case, folder)
     job = Job(case.method, data, out, path, "bench", None, False, settings, TrainPlacement(), seed=0)
-    trainer = Trainer(job, load(data, case.method, 1024), torch.device("cpu"))
+    trainer = Trainer(job, load(data, 1024), torch.device("cpu"))
     trainer.engine.train()
     seconds, computed = [], []
     for step in range(case.steps + 1):
@@ -276,7 +275,7 @@ def saving(steps: int, alternatives: int, one_pit: bool) -> Row:
         data = Output(folder, "data", "k")
         pairs = training_data.long_pairs(256, alternatives, steps, one_pit)
         data.write_shard(0, PreferencePair.table(pairs))
-        corpus = load(data, "step_dpo", 4096)
+        corpus = load(data, 4096)
     alone = int((2 * corpus.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in corpus.branches))
     trees = corpus.rows(range(len(corpus))).computed
     where = "at one step" if one_pit else "a problem"

@@ -15,14 +15,14 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.datasets.settings import DatasetsSettings
 from app.errors import UserError
-from app.evaluation.curve import BASELINE, Greedy, curve
-from app.graph import METHODS, build, check
+from app.evaluation.curve import Greedy, curve
+from app.graph import build, check
 from app.hub import pinned
-from app.plan import keys_of
+from app.plan import keys_of, plan
 from app.recipe import Recipe, load
-from app.report.results import answers_of
+from app.report.colours import colours
+from app.report.results import answers_of, baseline_of, titles
 from app.store import Output
 from jobs.run import find_recipe
 
@@ -65,33 +65,32 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def cells(own: Recipe, args: argparse.Namespace) -> list[Cell]:
     """All runs of a curve, smallest first. Raises UserError where the recipe trains no SFT or its parts do not fit."""
-    if getattr(own.training, BASELINE) is None:
-        raise UserError(f"{args.recipe}: a curve is read against SFT: add training.{BASELINE}")
+    baseline = baseline_of(own, list(own.trained()))
+    if baseline is None:
+        raise UserError(f"{args.recipe}: a curve is read against SFT: add a run of method sft")
     field = "synthesis.count" if own.synthesis else "problems.train"
     found = []
     for seed in [own.seed] if args.seeds is None else args.seeds:
         for size in sorted({*args.sizes, *args.baseline_sizes}):
             recipe = load(find_recipe(args.recipe), [*args.set, f"{field}={size}", f"seed={seed}"])
             if size not in args.sizes:
-                recipe = baseline_only(recipe)
+                recipe = baseline_only(recipe, baseline)
             check(recipe)  # now, not after the smaller sizes ran
-            trained = tuple(method for method in METHODS if getattr(recipe.training, method))
+            trained = tuple(name for name, run in recipe.trained().items() if run.training)
             found.append(Cell(size, seed, recipe, trained))
     return found
 
 
-def baseline_only(recipe: Recipe) -> Recipe:
-    """The same recipe with SFT alone; its stages keep their keys."""
-    others = dict.fromkeys(method for method in METHODS if method != BASELINE)
-    training = recipe.training.model_copy(update=others)
-    parts = {"training": training, "sampling": None, "credit": None, "datasets": DatasetsSettings()}
-    return recipe.model_copy(update=parts)
+def baseline_only(recipe: Recipe, baseline: str) -> Recipe:
+    """The same recipe with the baseline's run alone; its stages keep their keys."""
+    runs = {baseline: recipe.runs[baseline]}
+    return recipe.model_copy(update={"runs": runs, "policies": {}, "sampling": None, "credit": None})
 
 
 def greedy(cell: Cell, method: str, root: str) -> Greedy:
     """Greedy outcomes of one trained method."""
-    stage = f"evaluation/{method}"
-    answers = answers_of(Output(root, stage, keys_of(build(cell.recipe))[stage]))
+    steps = {step.stage.name: step.output for step in plan(build(cell.recipe), root)}
+    answers = answers_of(steps[f"evaluation/{method}"])
     return {(cell.seed, problem): outcome for problem, outcome in answers.greedy.items()}
 
 
@@ -133,7 +132,9 @@ def main(argv: list[str] | None = None) -> int:
         todo = [replace(cell, recipe=pinned(cell.recipe, root)) for cell in cells(own, args)]
         own = pinned(own, root)
         run_all(todo, root)
-        found = curve(gather(todo, root))
+        measured = gather(todo, root)
+        found = curve(measured, str(baseline_of(own, list(measured))))
+        found |= {"titles": titles(own, list(measured)), "colours": colours(own, list(measured))}
         show_own(own, root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 
 from app.cost import cost, held, money
-from app.errors import UserError
+from app.errors import UserError, nearest
 from app.graph import build
 from app.hub import pinned
 from app.pipeline import select
@@ -33,6 +33,7 @@ from jobs.run import find_recipe
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobs.estimate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("recipe", help="a recipe's file, or the name of one in jobs/recipes (demo)")
+    parser.add_argument("--policy", metavar="NAME", help="whose samples (default: the first that the recipe samples)")
     parser.add_argument("--problems", type=int, default=4, metavar="N", help="problems to try (default: 4)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder or URI of all runs (default: runs)")
@@ -50,9 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         root = posixpath.join(args.runs, recipe.name)
         recipe = pinned(recipe, root, save=False)
         steps = plan(build(recipe), root)
-        select(steps, "sampling")  # an error where an input has not run
-        step = next(step for step in steps if step.stage.name == "sampling")
-        problems = Problems(_output(steps, step.stage.options["problems"]), "train")
+        step = sampled(steps, args.policy)
+        select(steps, step.stage.name)  # an error where an input has not run
+        recipe = step.stage.recipe or recipe
+        problems = Problems(_output(steps, step.stage.inputs["problems"]), "train")
         pilot = sample(recipe, steps, step, problems, args.problems)
         print(report(recipe, pilot, estimate(pilot, len(problems))))
     except UserError as error:
@@ -61,13 +63,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def sampled(steps: list[Step], policy: str | None) -> Step:
+    """The sampling stage of a policy, or the first. Raises UserError where there is none."""
+    found = {step.stage.subject: step for step in steps if step.stage.kind == "sampling"}
+    if not found:
+        raise UserError("no run of this recipe learns from samples, so there is nothing to estimate")
+    if policy is not None and policy not in found:
+        raise UserError(f"--policy {policy}: the recipe does not sample it{nearest(policy, found)}")
+    return found[policy] if policy else next(iter(found.values()))
+
+
 def sample(recipe: Recipe, steps: list[Step], step: Step, problems: Problems, count: int) -> Pilot:
     """Sample and judge `count` problems, spread over the split, through the stage's own worker."""
     from app.sampling.stage import SamplingWorker
 
     assert recipe.sampling
-    name = step.stage.options["policy"]
-    policy = base_policy(recipe.model) if name == "base" else trained_policy(_output(steps, name))
+    model = step.stage.options["policy"]
+    policy = base_policy(model) if model else trained_policy(_output(steps, step.stage.inputs["policy"]))
     chosen = [problem for n in spread(count, len(problems)) for problem in problems.slice(n, n + 1)]
     answers = {problem.id: problem for problem in chosen}
     with tempfile.TemporaryDirectory() as folder:

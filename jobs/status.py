@@ -32,6 +32,7 @@ from app.recipe import Recipe, load
 from app.report.table import EMPTY, compact, duration, tokens_of
 from app.sessions import read as read_sessions
 from app.sessions import totals
+from app.stage import Stage
 from app.store import Output, filesystem
 from app.training.metrics import read as read_metrics
 
@@ -43,7 +44,7 @@ class Line:
     """One stage. `total` is None where it is not known yet; `rate` is pieces a second, None before two are done."""
 
     stage: str
-    state: str  # done, running, stopped or pending
+    state: str  # done, running, stopped, pending, or left out: not needed
     done: int
     total: int | None
     unit: str
@@ -77,36 +78,33 @@ def _line(step: Step, recipe: Recipe, outputs: dict[str, Output], running: bool)
         manifest = output.manifest()
         shards, tokens = manifest["shards"], tokens_of(name, manifest["counts"])
         return Line(name, "done", shards, shards, "shards", None, tokens, manifest["seconds"], spent)
+    if step.state == "left out":
+        return Line(name, "left out", 0, 0, "shards", None, 0, seconds, spent)
     if name.startswith("training/"):
         rows = read_metrics(file_of(output, "metrics.jsonl"))
         pace = [row["seconds"] for row in rows[-WINDOW:]]
-        done, pieces, unit = len(rows), _steps(recipe, name), "steps"
+        done, pieces, unit = len(rows), step.stage.options["settings"].steps, "steps"
         rate = len(pace) / sum(pace) if pace and sum(pace) > 0 else None
         tokens = sum(row["tokens"] for row in rows)
     else:
-        done, pieces, unit = step.shards, _shards(name, recipe, outputs), "shards"
+        done, pieces, unit = step.shards, _shards(step.stage, recipe, outputs), "shards"
         rate, tokens = _rate(_times(output)), tokens_of(name, output.counts())
     begun = done > 0 or bool(sessions)
     state = ("running" if running else "stopped") if begun else "pending"
     return Line(name, state, done, pieces, unit, rate, tokens, seconds, spent)
 
 
-def _steps(recipe: Recipe, name: str) -> int | None:
-    """Optimiser steps of a training stage, None where they are given as epochs."""
-    settings = getattr(recipe.training, name.partition("/")[2])
-    return settings.steps
-
-
-def _shards(name: str, recipe: Recipe, outputs: dict[str, Output]) -> int | None:
+def _shards(stage: Stage, recipe: Recipe, outputs: dict[str, Output]) -> int | None:
     """Shards a stage will have, None while that is not known."""
-    folder = name.partition("/")[0]
-    if folder in ("verification", "credit"):
-        return len(outputs["sampling"].done_shards()) if "sampling" in outputs else None
-    if folder == "sampling" and recipe.sampling:
-        return _slices(outputs.get("synthesis" if recipe.synthesis else "problems"), "train", recipe.sampling)
-    if folder == "evaluation":
-        return _slices(outputs.get("problems"), recipe.evaluation.split, recipe.evaluation)
-    return None if folder in ("synthesis", "training") else 1
+    recipe = stage.recipe or recipe
+    inputs = {role: outputs[name] for role, name in stage.inputs.items() if name in outputs}
+    if stage.kind in ("verification", "credit"):
+        return len(inputs["sampling"].done_shards()) if "sampling" in inputs else None
+    if stage.kind == "sampling" and recipe.sampling:
+        return _slices(inputs.get("problems"), "train", recipe.sampling)
+    if stage.kind == "evaluation":
+        return _slices(inputs.get("problems"), recipe.evaluation.split, recipe.evaluation)
+    return None if stage.kind in ("synthesis", "training") else 1
 
 
 def _slices(problems: Output | None, split: str, settings: Any) -> int | None:

@@ -23,15 +23,16 @@ TINY = {
     "synthesis": {"count": 40},
     "sampling": {"samples": 6, "max_tokens": 64, "problems_per_shard": 5},
     "credit": {"rollouts": 2, "max_tokens": 64},
-    "training": {
-        "sft": {"init": "base", "steps": 4, "batch": 8, "micro_batch": 8, "learning_rate": 1e-3, "precision": "fp32"},
+    "training": {"precision": "fp32"},
+    "runs": {
+        "sft": {"method": "sft", "steps": 4, "batch": 8, "micro_batch": 8, "learning_rate": 1e-3},
         "step_dpo": {
+            "method": "step_dpo",
             "init": "sft",
             "steps": 2,
             "batch": 4,
             "micro_batch": 4,
             "learning_rate": 1e-4,
-            "precision": "fp32",
         },
     },
     "evaluation": {"samples": 0, "max_tokens": 64, "problems_per_shard": 6},

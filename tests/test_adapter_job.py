@@ -51,7 +51,7 @@ def test_the_adapter_alone_is_what_is_evaluated(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     recipe = {key: value for key, value in TINY.items() if key != "credit"}
-    recipe["training"] = {"sft": TINY["training"]["sft"], "dpo": DPO}  # type: ignore[index]
+    recipe["runs"] = {"sft": TINY["runs"]["sft"], "dpo": DPO}  # type: ignore[index]
     out = run(recipe_file(tmp_path, recipe), tmp_path / "runs")
     sft, dpo = (output_of(tmp_path / "runs", f"training/{method}") for method in ("sft", "dpo"))
     folder = dpo.local("model")

@@ -73,23 +73,22 @@ def test_sft_alone_has_the_stages_of_the_whole_recipe(tmp_path: Path) -> None:
     assert all(ours[name] == theirs[name] for name in shared)
 
 
-ALL: dict[str, Any] = dict(TINY["training"])  # type: ignore[call-overload]
-ALL |= {"rft": ALL["sft"], "dpo": ALL["step_dpo"]}
-
-
-@pytest.mark.parametrize("datasets", [{"prm": {}}, {"rft": {"drop_lucky_wrong": True}}, {"dpo": {"per_problem": 2}}])
-def test_what_only_other_methods_need_is_left_out_of_sft_alone(tmp_path: Path, datasets: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "more", [{"method": "prm"}, {"method": "rft", "samples": "sft", "drop_lucky_wrong": True, "steps": 1}]
+)
+def test_what_only_other_methods_need_is_left_out_of_sft_alone(tmp_path: Path, more: dict[str, Any]) -> None:
     credit = {"rollouts": 2, "max_tokens": 64, "correct_traces": 1}
-    found = planned(tmp_path, "--baseline-sizes", "40", datasets=datasets, credit=credit, training=ALL)
+    found = planned(tmp_path, "--baseline-sizes", "40", runs=TINY["runs"] | {"more": more}, credit=credit)  # type: ignore[operator]
     names = [stage.name for stage in build(found[-1].recipe)]
-    assert found[-1].size == 40 and "training/sft" in names and "datasets/prm" not in names
+    assert found[-1].size == 40 and "training/sft" in names and "datasets/more" not in names
 
 
 def test_parts_that_do_not_fit_end_the_job_before_its_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(job, "run_all", lambda todo, root: pytest.fail("a run was started"))
-    path = recipe(tmp_path, datasets={"rft": {"drop_lucky_wrong": True}}, training=ALL)
+    more = {"method": "rft", "samples": "sft", "drop_lucky_wrong": True, "steps": 1}
+    path = recipe(tmp_path, runs=TINY["runs"] | {"more": more})  # type: ignore[operator]
     assert job.main([path, "--sizes", "10", "--runs", str(tmp_path / "runs")]) == 2
     assert "set credit.correct_traces above 0" in capsys.readouterr().err
 
@@ -107,9 +106,9 @@ def test_the_world_is_the_same_test_at_every_size(tmp_path: Path) -> None:
 
 
 def test_without_sft_there_is_nothing_to_read_against(tmp_path: Path) -> None:
-    training = {"sft": None, "rft": TINY["training"]["sft"]}  # type: ignore[index]
-    with pytest.raises(UserError, match=r"add training\.sft"):
-        planned(tmp_path, training=training, credit=None, sampling={"policy": "base", "samples": 2})
+    runs = {"rft": {"method": "rft", "steps": 1}}
+    with pytest.raises(UserError, match="add a run of method sft"):
+        planned(tmp_path, runs=runs, credit=None, sampling={"samples": 2})
 
 
 def answer(cell: Cell, root: str, tests: range) -> None:

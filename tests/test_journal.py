@@ -34,7 +34,7 @@ RECIPE = Recipe.model_validate(
 
 
 def stages(act: Callable[[StageContext], None]) -> list[Stage]:
-    return [Stage("sampling", act, {}), Stage("verification", write, {}, ("sampling",))]
+    return [Stage("sampling", act, {}), Stage("verification", write, {}, {"sampling": "sampling"})]
 
 
 def write(context: StageContext) -> None:

@@ -35,9 +35,9 @@ def writer(calls: list[str], shards: int = 2, fail_at: int | None = None) -> Cal
 def chain(calls: list[str], **changed: object) -> list[Stage]:
     return [
         Stage("a", writer(calls), {"x": changed.get("x", 1)}),
-        Stage("b", writer(calls), {"y": changed.get("y", 1)}, ("a",)),
-        Stage("c/d", writer(calls), {}, ("a",)),
-        Stage("e", writer(calls), {}, ("b", "c/d")),
+        Stage("b", writer(calls), {"y": changed.get("y", 1)}, {"in": "a"}),
+        Stage("c/d", writer(calls), {}, {"in": "a"}),
+        Stage("e", writer(calls), {}, {"one": "b", "other": "c/d"}),
     ]
 
 
@@ -60,7 +60,7 @@ def test_inputs_come_first_and_a_second_run_does_nothing(monkeypatch: pytest.Mon
 def test_a_manifest_says_what_was_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     steps = go(monkeypatch, chain([]), tmp_path)
     manifest = steps[1].output.manifest()
-    assert manifest["inputs"] == {"a": steps[0].output.key}
+    assert manifest["inputs"] == {"in": steps[0].output.key} and manifest["folders"] == {"in": "a"}
     assert (manifest["rows"], manifest["counts"], manifest["shards"]) == (2, {"rows": 2.0}, 2)
     assert manifest["digest"] == steps[1].output.written().digest
 

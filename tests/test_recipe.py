@@ -15,7 +15,7 @@ RECIPES = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml")
 BODY = """
 name: tiny
 problems: {source: {kind: world, operations: [2, 3]}, train: 4, validation: 2, test: 4}
-sampling: {policy: base, samples: 2}
+sampling: {samples: 2}
 """
 
 
@@ -33,12 +33,23 @@ def recipe(tmp_path: Path) -> Path:
         ("problms={}", "problms: unknown key (did you mean 'problems'?)"),
         ("sampling.samples=many", "sampling.samples: Input should be a valid integer"),
         ("sampling.samples=0", "sampling.samples: Input should be greater than or equal to 1 (got 0)"),
-        ("sampling.policy=stf", "sampling.policy: Input should be 'base' or 'sft' (got 'stf')"),
+        ("sampling.policy=sft", "sampling.policy: moved to runs.NAME.samples"),
+        ("training.sft.init=base", "training.sft: moved to runs.sft, with method: sft"),
+        ("datasets.dpo.per_problem=2", "datasets.dpo: moved to runs.dpo, with method: dpo"),
+        ("runs.a={method: stf}", "runs.a.method: no such method: stf (did you mean 'sft'?)"),
+        ("runs.a={method: sft, steps: 1, stps: 2}", "runs.a.stps: unknown key (did you mean 'steps'?)"),
+        ("runs.a={method: sft, steps: 1, init: b}", "runs.a.init: no such policy: b"),
+        ("runs.a={method: rft, steps: 1, samples: [base, b]}", "runs.a.samples: no such policy: b"),
+        ("runs.a={method: rft, steps: 1, rounds: {window: 1}}", "runs.a.rounds.count: Field required"),
+        ("runs.base={method: sft, steps: 1}", "runs.base: choose another name"),
+        ("runs.a={method: prm, init: base}", "runs.a: prm trains nothing"),
+        ("policies.b={}", "policies.b: no such policy"),
+        ("plugins=[no_such_module]", "plugins: no_such_module cannot be imported"),
         ("problems.source.kind=wrld", "problems.source: "),
         ("problems.source.operation=[1,2]", "unknown key (did you mean 'operations'?)"),
         ("name=a/b", "name: String should match pattern"),
         ("problems.test=null", "the world is unlimited: give problems.train"),
-        ("training.sft.init=base", "training.sft: give exactly one of epochs and steps"),
+        ("runs.a={method: sft}", "runs.a: give exactly one of epochs and steps"),
         ("rendering.prompt=hello", "rendering.prompt: must contain {statement}"),
         ("sampling=3", "sampling: Input should be"),
         ("placement.sampling.actor=2", "unknown key (did you mean 'actors'?)"),
@@ -90,11 +101,16 @@ def test_missing_files_are_named(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["sampling.policy=sft"], "add training.sft"),
-        (["training.step_dpo={init: base, steps: 1}"], "training.step_dpo needs credit"),
+        (["runs.a={method: step_dpo, steps: 1}"], "runs.a needs step values: add a credit part"),
+        (["sampling=null", "runs.a={method: dpo, steps: 1}"], "runs.a needs samples: add a sampling part"),
+        (["runs.a={method: sft, steps: 1, rounds: 2}"], "runs.a.rounds: sft learns from no samples"),
+        (
+            ["problems.validation=0", "runs.a={method: dpo, steps: 1, rounds: 2}"],
+            "runs.a.rounds.gate: no validation problems",
+        ),
+        (["runs.a={method: dpo, steps: 1, rounds: 2, lora: {merge: false}}"], "runs.a.lora.merge is false"),
         (["sampling=null", "credit={}"], "credit needs sampling"),
-        (["training.dpo={init: rft, steps: 1}"], "add training.rft"),
-        (["training.sft={init: sft, steps: 1}"], "cannot be sft itself"),
+        (["runs.a={method: sft, init: a, steps: 1}"], "runs.a: starts from itself"),
     ],
 )
 def test_parts_that_need_each_other(recipe: Path, overrides: list[str], says: str) -> None:
@@ -113,13 +129,13 @@ def test_placement_changes_no_key(recipe: Path) -> None:
 
 def test_a_setting_changes_its_stage_and_what_lies_below_only(recipe: Path) -> None:
     before, after = keys(recipe), keys(recipe, "sampling.samples=3")
-    assert {name for name in before if before[name] != after[name]} == {"sampling", "verification", "report"}
+    assert {name for name in before if before[name] != after[name]} == {"sampling/base", "verification/base", "report"}
 
 
 def test_the_seed_changes_every_drawn_stage(recipe: Path) -> None:
     before, after = keys(recipe), keys(recipe, "seed=1")
     assert before["problems"] != after["problems"]
-    assert before["sampling"] != after["sampling"]
+    assert before["sampling/base"] != after["sampling/base"]
 
 
 def test_moving_a_file_changes_no_key_and_editing_it_does(recipe: Path, tmp_path: Path) -> None:
@@ -143,7 +159,7 @@ def test_shipped_recipes_are_valid(path: Path, tmp_path: Path) -> None:
     names = [stage.name for stage in stages]
     assert names[0] == "problems"
     assert names[-1] == "report"
-    assert all(set(stage.inputs) <= set(names[:index]) for index, stage in enumerate(stages))
+    assert all(set(stage.inputs.values()) <= set(names[:index]) for index, stage in enumerate(stages))
 
 
 def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from jobs.status import Line, find_recipe, in_use, main, status, summary, table
 BODY = {
     "name": "made-up",
     "problems": {"train": 40, "validation": 5, "test": 30},
-    "sampling": {"policy": "sft", "samples": 2, "problems_per_shard": 10},
-    "training": {"sft": {"init": "base", "steps": 8, "batch": 4}},
+    "sampling": {"samples": 2, "problems_per_shard": 10},
+    "runs": {"sft": {"method": "sft", "steps": 8, "batch": 4}},
     "evaluation": {"problems_per_shard": 10},
 }
 
@@ -75,31 +75,31 @@ def test_a_run_that_has_not_begun(run: Run) -> None:
 
 def test_a_finished_stage_tells_its_cost(run: Run) -> None:
     run.problems()
-    run.shards("sampling", 4)
-    run.finish("sampling", seconds=75)
-    line = run.lines()["sampling"]
+    run.shards("sampling/base", 4)
+    run.finish("sampling/base", seconds=75)
+    line = run.lines()["sampling/base"]
     assert (line.state, line.done, line.total, line.tokens, line.seconds) == ("done", 4, 4, 400, 75)
 
 
 def test_a_running_stage_tells_its_rate_and_what_is_left(run: Run) -> None:
     run.problems()
-    run.shards("sampling", 3, every=20.0)
-    line = run.lines()["sampling"]
+    run.shards("sampling/base", 3, every=20.0)
+    line = run.lines()["sampling/base"]
     assert (line.state, line.done, line.total, line.tokens) == ("running", 3, 4, 300)
     assert line.rate == pytest.approx(1 / 20) and line.left == pytest.approx(20)
 
 
 def test_a_stopped_stage_promises_nothing(run: Run) -> None:
     run.problems()
-    run.shards("sampling", 3)
-    line = run.lines(running=False)["sampling"]
+    run.shards("sampling/base", 3)
+    line = run.lines(running=False)["sampling/base"]
     assert line.state == "stopped" and line.left is None
 
 
 def test_one_shard_is_no_rate(run: Run) -> None:
     run.problems()
-    run.shards("sampling", 1)
-    line = run.lines()["sampling"]
+    run.shards("sampling/base", 1)
+    line = run.lines()["sampling/base"]
     assert line.rate is None and line.left is None and line.state == "running"
 
 
@@ -113,13 +113,13 @@ def test_the_rate_forgets_an_earlier_stop(run: Run) -> None:
 
 def test_shards_that_will_be_follow_from_the_inputs(run: Run) -> None:
     before = run.lines()
-    assert before["sampling"].total is before["verification"].total is before["evaluation/sft"].total is None
+    assert before["sampling/base"].total is before["verification/base"].total is before["evaluation/sft"].total is None
     run.problems()
-    assert run.lines()["sampling"].total == 4 and run.lines()["evaluation/sft"].total == 3
-    assert run.lines()["verification"].total is None
-    run.shards("sampling", 4)
-    run.finish("sampling")
-    assert run.lines()["verification"].total == 4
+    assert run.lines()["sampling/base"].total == 4 and run.lines()["evaluation/sft"].total == 3
+    assert run.lines()["verification/base"].total is None
+    run.shards("sampling/base", 4)
+    run.finish("sampling/base")
+    assert run.lines()["verification/base"].total == 4
 
 
 def test_training_counts_optimiser_steps(run: Run) -> None:
@@ -141,10 +141,10 @@ def test_datasets_hold_tokens_but_spend_none(run: Run) -> None:
 
 def test_table(run: Run) -> None:
     run.problems()
-    run.shards("sampling", 3, every=20.0, tokens=1000)
+    run.shards("sampling/base", 3, every=20.0, tokens=1000)
     text = table(status(run.recipe, run.root, True)).split("\n")
-    sampling = next(line for line in text if line.startswith("sampling"))
-    assert sampling.split() == ["sampling", "running", "3/4", "shards", "3k", "3", "0:20", "–"]
+    sampling = next(line for line in text if line.startswith("sampling/base"))
+    assert sampling.split() == ["sampling/base", "running", "3/4", "shards", "3k", "3", "0:20", "–"]
     assert len({len(line) for line in text}) == 1  # columns are aligned
     lines = status(run.recipe, run.root, True)
     assert summary(lines, run.root, True, "") == f"running: 1 of {len(lines)} stages done, 3k tokens"
@@ -154,18 +154,18 @@ def test_cost_so_far(run: Run) -> None:
     """Of a stage that runs, from its sessions: one that was killed counts to its last heartbeat."""
     recipe = run.recipe.model_copy(update={"prices": Prices(currency="EUR", cpu_hour=3.6)})
     run.problems()
-    run.shards("sampling", 3)
+    run.shards("sampling/base", 3)
     entries = [
         {"started": "x", "seconds": 100.0, "cpus": 4, "gpus": 0},
         {"started": "y", "seconds": 50.0, "cpus": 2, "gpus": 0},
     ]
-    run.output("sampling").write_json("sessions.json", entries)
+    run.output("sampling/base").write_json("sessions.json", entries)
     lines = status(recipe, run.root, True)
-    (line,) = [line for line in lines if line.stage == "sampling"]
+    (line,) = [line for line in lines if line.stage == "sampling/base"]
     assert (line.seconds, line.cost) == (150.0, pytest.approx(0.5))
     text = table(lines, "EUR").split("\n")
     assert text[0].endswith("cost, EUR") and len({len(row) for row in text}) == 1
-    assert next(row for row in text if row.startswith("sampling")).endswith("2 min 30 s      0.500")
+    assert next(row for row in text if row.startswith("sampling/base")).endswith("2 min 30 s      0.500")
     assert "0.500 EUR so far" in summary(lines, run.root, True, "EUR")
 
 

@@ -18,8 +18,8 @@ from app.store import Output
 from jobs.status import main as status
 from tests.runs import TINY, ids, recipe_file, run
 
-TRAINING = TINY["training"]["sft"] | {"evaluate_every": 2, "evaluate_problems": 2}  # type: ignore[index]
-RECIPE = TINY | {"training": TINY["training"] | {"sft": TRAINING}}  # type: ignore[operator]
+SFT = TINY["runs"]["sft"] | {"evaluate_every": 2, "evaluate_problems": 2}  # type: ignore[index]
+RECIPE = TINY | {"runs": TINY["runs"] | {"sft": SFT}}  # type: ignore[operator]
 
 
 @pytest.mark.slow

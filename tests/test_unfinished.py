@@ -134,7 +134,8 @@ def test_verification_judges_by_the_finish_reason_and_the_report_counts(tmp_path
     assert [v.outcome for v in found] == ["correct", "unparsed", "unparsed", "error", "error"]
     counts = outputs["verification"].counts()
     assert (counts["unfinished"], counts["bad_references"]) == (2, 1)
-    shown = results(world.recipe(), outputs)["yield"]
+    named = {name if name == "problems" else f"{name}/base": output for name, output in outputs.items()}
+    shown = results(world.recipe(), named, {})["samples"]["base"]["yield"]
     assert (shown["unfinished"], shown["bad_references"]) == (2, 1)
 
 

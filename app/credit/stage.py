@@ -76,7 +76,7 @@ def judge_texts(problem: Problem, texts: list[str], endings: list[str]) -> list[
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
-    problems = context.inputs[context.stage.options["problems"]]
+    problems = context.inputs["problems"]
     check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())

@@ -9,13 +9,20 @@ from pydantic import Field
 from app.settings import Settings
 
 
+class SftSettings(Settings):
+    """The teacher's solutions, all of them."""
+
+
 class RftSettings(Settings):
-    """The last three leave out right traces whose reasoning is in doubt: docs/credit.md, Right traces."""
+    """`drop_wrong_sums`, `drop_lucky_wrong` and `max_no_progress` leave out right traces whose reasoning is in doubt:
+    docs/credit.md, Right traces.
+    """
 
     per_problem: int = Field(default=4, ge=1)  # most distinct correct traces kept a problem
     teacher: bool = True  # the teacher's solutions stay in the set
     drop_wrong_sums: bool = False  # traces in which a written sum is wrong; needs no credit
     drop_lucky_wrong: bool = False  # traces whose value fell for certain at a step; credit.correct_traces of them known
+    mixed_only: bool = False  # leave out problems whose samples are all right: they teach nothing new
     max_no_progress: float = Field(default=1, ge=0, le=1)  # largest share of valued steps that brought nothing
 
     @property
@@ -43,10 +50,3 @@ class PrmSettings(Settings):
     """Step labels for process reward models."""
 
     right_traces: bool = True  # also those of right traces that credit looked at
-
-
-class DatasetsSettings(Settings):
-    rft: RftSettings = RftSettings()
-    dpo: DpoSettings = DpoSettings()
-    step_dpo: StepDpoSettings = StepDpoSettings()
-    prm: PrmSettings | None = None  # no such set where none is asked for

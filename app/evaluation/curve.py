@@ -15,8 +15,6 @@ from app.evaluation.scaling import OutOfRange, Point, fit, multiplier
 from app.records import JUDGED
 from app.statistics import Array, percentiles, resampled_means, wilson
 
-BASELINE = "sft"
-
 Greedy = Mapping[tuple[int, str], str]  # (seed of the run, problem id) -> outcome of the greedy trace
 
 
@@ -83,25 +81,29 @@ def errors_by_seed(greedy: Greedy, keys: list[tuple[int, str]]) -> dict[int, flo
     return {seed: float(np.mean(wrong[seed])) for seed in sorted(wrong)}
 
 
-def curve(measured: Mapping[str, Mapping[int, Greedy]]) -> dict[str, Any]:
+def curve(measured: Mapping[str, Mapping[int, Greedy]], baseline: str) -> dict[str, Any]:
     """Everything the figure shows, as JSON values: errors, fits, and for each method and size the data saved.
 
     A reading that the baseline's curve cannot give holds a `reason` instead of a value. Readings beyond the sizes the
     baseline was trained on are marked `extrapolated`. Intervals are over test problems; `seeds` of a point holds the
     error of each seed, apart from them.
+
+    Args:
+        measured: greedy outcomes by policy and size.
+        baseline: the policy whose sizes the others' savings are read in.
     """
     found, undecided = points(measured)
     decided, _ = _decided(measured)
-    baseline = found.get(BASELINE, [])
+    reference = found.get(baseline, [])
     return {
-        "baseline": BASELINE,
+        "baseline": baseline,
         "problems": len(next(iter(found.values()))[0].errors),
         "undecided": undecided,
         "methods": {
             method: {
                 "points": [
                     _point(p, errors_by_seed(measured[method][int(p.size)], decided))
-                    | {"saved": None if method == BASELINE else _saved(baseline, p)}
+                    | {"saved": None if method == baseline else _saved(baseline, reference, p)}
                     for p in series
                 ],
                 "fit": _fit(series),
@@ -133,10 +135,10 @@ def _fit(series: list[Point]) -> dict[str, Any] | None:
     }
 
 
-def _saved(baseline: list[Point], point: Point) -> dict[str, Any]:
+def _saved(name: str, baseline: list[Point], point: Point) -> dict[str, Any]:
     """How many times less data than the baseline, beyond its sizes too; or the reason why that cannot be read."""
     if len(baseline) < 2:
-        return {"value": None, "reason": f"{BASELINE} was trained at fewer than two sizes"}
+        return {"value": None, "reason": f"{name} was trained at fewer than two sizes"}
     try:
         found = multiplier(baseline, point, extrapolate=True)
     except (OutOfRange, ValueError) as error:

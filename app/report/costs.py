@@ -29,7 +29,7 @@ def costs(prices: Prices | None, stages: list[dict[str, Any]], accepted: int) ->
     """Of the whole run, and of an accepted trace: sampling and verification over correct traces. None unpriced."""
     if prices is None:
         return None
-    made = total(stage["cost"] for stage in stages if stage["stage"] in MADE_BY)
+    made = total(stage["cost"] for stage in stages if stage["stage"].partition("/")[0] in MADE_BY)
     return {
         "currency": prices.currency,
         "prices": prices.model_dump(mode="json"),

@@ -9,9 +9,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from app.report.figures import PAINT, STYLE, WIDTH, svg
+from app.report.figures import COLUMNS, PAINT, STYLE, WIDTH, paint, svg
 from app.report.page import TEMPLATES
-from app.report.table import EMPTY, TITLES, count, percent
+from app.report.table import EMPTY, count, percent
 
 
 def saved_text(saved: dict[str, Any] | None) -> str:
@@ -31,11 +31,11 @@ def seeds_text(seeds: dict[str, float]) -> str:
 
 def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
     """Cells of the table, its head first: a row a method and size. Several seeds have a column of their own, last."""
-    head = ["method", "problems", "error", "95% interval", f"data saved against {TITLES[curve['baseline']]}"]
+    head = ["method", "problems", "error", "95% interval", f"data saved against {curve['titles'][curve['baseline']]}"]
     several = any(len(point["seeds"]) > 1 for series in curve["methods"].values() for point in series["points"])
     body = [
         (
-            TITLES[method],
+            curve["titles"][method],
             count(point["size"]),
             percent(point["error"]),
             f"[{100 * point['low']:.1f}, {100 * point['high']:.1f}]",
@@ -68,9 +68,8 @@ def laws(curve: dict[str, Any]) -> list[str]:
     for method, series in curve["methods"].items():
         if fit := series["fit"]:
             low, high = fit["alpha_interval"]
-            out.append(
-                f"{TITLES[method]}: error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
-            )
+            law = f"error = {fit['scale']:.3g} D^-{fit['alpha']:.3f} (95%: {low:.3f} to {high:.3f})"
+            out.append(f"{curve['titles'][method]}: {law}")
     return out
 
 
@@ -80,7 +79,9 @@ def reasons(curve: dict[str, Any]) -> list[str]:
     for method, series in curve["methods"].items():
         for point in series["points"]:
             if point["saved"] and point["saved"]["value"] is None:
-                found.setdefault(point["saved"]["reason"], []).append(f"{TITLES[method]} at {count(point['size'])}")
+                found.setdefault(point["saved"]["reason"], []).append(
+                    f"{curve['titles'][method]} at {count(point['size'])}"
+                )
     return [f"{EMPTY} no reading for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
@@ -91,18 +92,20 @@ def figure(curve: dict[str, Any]) -> str:
         axes = drawing.subplots()
         axes.set_xscale("log")
         axes.set_yscale("log")
-        for method, series in curve["methods"].items():
+        for number, (method, series) in enumerate(curve["methods"].items()):
             sizes = [p["size"] for p in series["points"]]
             errors = [p["error"] for p in series["points"]]
             bars = [
                 [p["error"] - p["low"] for p in series["points"]],
                 [p["high"] - p["error"] for p in series["points"]],
             ]
-            axes.errorbar(sizes, errors, bars, fmt="o", color=PAINT[method], markersize=6, label=TITLES[method])
+            axes.errorbar(
+                sizes, errors, bars, fmt="o", color=paint(number), markersize=6, label=curve["titles"][method]
+            )
             if fit := series["fit"]:
                 ends = [fit["smallest"], fit["largest"]]
                 law = [fit["scale"] * size ** -fit["alpha"] for size in ends]
-                axes.plot(ends, law, color=PAINT[method], linewidth=1.5)
+                axes.plot(ends, law, color=paint(number), linewidth=1.5)
         ticks = sorted({p["size"] for series in curve["methods"].values() for p in series["points"]})
         axes.set_xticks(ticks, [count(tick) for tick in ticks])
         marks = [m for m in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1) if _seen(m, axes.get_ylim())]
@@ -113,7 +116,7 @@ def figure(curve: dict[str, Any]) -> str:
         axes.set_xlabel("training problems")
         axes.set_ylabel("greedy error")
         axes.grid(axis="y")
-        drawing.legend(loc="outside upper center", ncols=len(curve["methods"]), frameon=False)
+        drawing.legend(loc="outside upper center", ncols=min(len(curve["methods"]), COLUMNS), frameon=False)
         return svg(drawing, "curve", "Greedy error against the number of training problems, by method")
 
 
@@ -126,6 +129,8 @@ def page(name: str, curve: dict[str, Any]) -> str:
     head, *body = rows(curve)
     return TEMPLATES.get_template("curve.html").render(
         run=name,
+        order=list(curve["methods"]),
+        colours=curve["colours"],
         kind="data curve",
         headline="Error against training problems",
         script_hash=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,9 +16,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.report.table import TITLES, compact, duration, percent, points
+from app.report.table import compact, duration, percent, points
 
-NAMES = ("ink", "muted", "rule", "accent", "good", "bad", "blank", "base", "sft", "rft", "dpo", "step_dpo")
+MOST = 64  # policies with a stand-in of their own; those after share it again
+NAMES = ("ink", "muted", "rule", "accent", "good", "bad", "blank", *(f"policy-{i}" for i in range(MOST)))
 PAINT = {name: f"#fe{i:02x}dc" for i, name in enumerate(NAMES)}
 STYLE = {
     "svg.fonttype": "none",
@@ -46,6 +47,7 @@ STYLE = {
 }
 WIDTH = 9.8  # inches; about the width of the page's column
 OUTCOME_PAINTS = {"correct": "good", "incorrect": "bad", "unparsed": "blank", "timeout": "muted", "error": "ink"}
+COLUMNS = 5  # panels, or entries of a key, side by side
 ROW = 0.36  # inches a row of a figure with one row a method or stage
 
 
@@ -58,35 +60,40 @@ def svg(figure: Figure, name: str, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", text, flags=re.DOTALL)  # its style would rule the whole page
     for paint, colour in PAINT.items():
-        text = text.replace(colour, f"var(--{paint.replace('_', '-')})")
+        text = text.replace(colour, f"var(--{paint})")
     text = re.sub(r"font: ([^;\"']*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label, quote=True)}" ', 1)
 
 
-def accuracy(methods: dict[str, Any], baseline: str) -> str:
+def paint(number: int) -> str:
+    """The stand-in for the colour of the policy of this number in the report's order."""
+    return PAINT[f"policy-{number % MOST}"]
+
+
+def accuracy(methods: dict[str, Any], titles: Mapping[str, str], baseline: str) -> str:
     """Accuracy of every method with its interval, and its paired difference from the baseline beside it."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.95 + ROW * len(methods)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         for row, (name, method) in enumerate(methods.items()):
-            _interval(left, row, method["accuracy"], PAINT[name], percent(method["accuracy"]["value"]))
+            _interval(left, row, method["accuracy"], paint(row), percent(method["accuracy"]["value"]))
             if method["versus"] and name != "base":  # its gap would squash all others
                 difference = method["versus"]["difference"]
-                _interval(right, row, difference, PAINT[name], points(difference["value"]))
-        left.set_yticks(range(len(methods)), [TITLES[name] for name in methods])
+                _interval(right, row, difference, paint(row), points(difference["value"]))
+        left.set_yticks(range(len(methods)), [titles[name] for name in methods])
         left.set_ylim(len(methods) - 0.4, -0.75)
         left.set_xlim(0, 1)
         left.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         left.set_title("greedy accuracy")
-        right.set_title(f"difference from {TITLES[baseline]}, points")
+        right.set_title(f"difference from {titles[baseline]}, points")
         right.axvline(0, color=PAINT["muted"], linewidth=1)
         right.margins(x=0.12)
         right.xaxis.set_major_formatter(lambda value, _: points(value).removesuffix(".0"))
         for axes in (left, right):
             axes.grid(axis="x")
-        said = "; ".join(f"{TITLES[n]} {percent(m['accuracy']['value'])}" for n, m in methods.items())
+        said = "; ".join(f"{titles[n]} {percent(m['accuracy']['value'])}" for n, m in methods.items())
         return svg(figure, "accuracy", f"Accuracy by method with 95% intervals: {said}")
 
 
@@ -99,18 +106,18 @@ def _interval(axes: Axes, row: float, estimate: dict[str, Any], colour: str, tex
     axes.annotate(text, (estimate["value"], row), (0, 6), textcoords="offset points", ha="center", fontsize=9)
 
 
-def attempts(methods: dict[str, Any]) -> str:
+def attempts(methods: dict[str, Any], titles: Mapping[str, str]) -> str:
     """pass@k and maj@k by k, a line a method."""
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, field, title in zip(panels, ("pass_at_k", "maj_at_k"), ("pass@k", "maj@k"), strict=True):
-            for name, method in methods.items():
+            for number, (name, method) in enumerate(methods.items()):
                 rows = [(int(k), e) for k, e in method[field].items() if e["n"]]
                 ks, values = [k for k, _ in rows], [e["value"] for _, e in rows]
-                axes.plot(ks, values, "-o", color=PAINT[name], markersize=4, label=TITLES[name])
+                axes.plot(ks, values, "-o", color=paint(number), markersize=4, label=titles[name])
                 low, high = [e["low"] for _, e in rows], [e["high"] for _, e in rows]
-                axes.fill_between(ks, low, high, color=PAINT[name], alpha=0.14, linewidth=0)
+                axes.fill_between(ks, low, high, color=paint(number), alpha=0.14, linewidth=0)
             axes.set_xscale("log", base=2)
             axes.set_xticks(ks, [str(k) for k in ks])
             axes.minorticks_off()
@@ -120,12 +127,15 @@ def attempts(methods: dict[str, Any]) -> str:
             axes.set_ylim(0, 1.02)
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods), frameon=False
+            *panels[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=min(len(methods), COLUMNS),
+            frameon=False,
         )
         return svg(figure, "attempts", "pass@k and majority accuracy by number of samples, for each method")
 
 
-def outcomes(counts: dict[str, int]) -> str:
+def outcomes(counts: dict[str, int], name: str) -> str:
     """What became of the sampled traces: one bar of parts; its key is in the page."""
     total = sum(counts.values())
     with rc_context(STYLE):
@@ -139,7 +149,7 @@ def outcomes(counts: dict[str, int]) -> str:
         axes.set_ylim(-0.5, 0.5)
         axes.axis("off")
         said = ", ".join(f"{name} {size:,}" for name, size in counts.items())
-        drawn = svg(figure, "outcomes", f"Verdicts of {total:,} sampled traces: {said}")
+        drawn = svg(figure, f"outcomes-{name}", f"Verdicts of {total:,} sampled traces: {said}")
         return drawn.replace("<svg ", '<svg preserveAspectRatio="none" ', 1)
 
 
@@ -164,7 +174,7 @@ def spending(stages: Sequence[dict[str, Any]]) -> str:
         return svg(figure, "spending", "Tokens and wall time of every stage")
 
 
-def engines(points: Sequence[dict[str, Any]]) -> str:
+def engines(points: Sequence[dict[str, Any]], name: str) -> str:
     """Sampling engines over time: the busy share of their time, requests at once, tokens a second."""
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
         figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
@@ -181,20 +191,26 @@ def engines(points: Sequence[dict[str, Any]]) -> str:
         panels[0].set_ylim(0, 1.05)
         panels[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         panels[2].yaxis.set_major_formatter(lambda value, _: compact(value))
-        return svg(figure, "engines", "Sampling engines over time: share of time with work, requests, tokens a second")
+        return svg(
+            figure, f"engines-{name}", "Sampling engines over time: share of time with work, requests, tokens a second"
+        )
 
 
-def curves(losses: dict[str, tuple[list[float], list[float]]]) -> str:
+def curves(losses: dict[str, tuple[list[float], list[float]]], titles: Mapping[str, str], order: Sequence[str]) -> str:
     """Training loss by step, a panel a method: SFT's likelihood loss and DPO's are not on one scale."""
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
-        figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
-        panels = figure.subplots(1, len(losses), squeeze=False)[0]
-        for axes, (method, (steps, values)) in zip(panels, losses.items(), strict=True):
-            axes.plot(steps, values, color=PAINT[method], linewidth=1.5)
-            axes.set_title(TITLES[method])
+        columns = min(len(losses), COLUMNS)
+        rows = -(-len(losses) // columns)
+        figure = Figure(figsize=(WIDTH, 2.2 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes in panels[len(losses) :]:
+            axes.axis("off")
+        for axes, (policy, (steps, values)) in zip(panels, losses.items(), strict=False):
+            axes.plot(steps, values, color=paint(list(order).index(policy)), linewidth=1.5)
+            axes.set_title(titles[policy])
             axes.set_xlabel("step")
             axes.grid(axis="y")
             axes.locator_params(nbins=4)
             axes.set_ylim(bottom=0)
         panels[0].set_ylabel("loss")
-        return svg(figure, "curves", "Training loss by optimiser step: " + ", ".join(TITLES[m] for m in losses))
+        return svg(figure, "curves", "Training loss by optimiser step: " + ", ".join(titles[m] for m in losses))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.records import Problem, StepValue, Trace, Verdict
-from app.report.table import TITLES
 from app.store import Output
 
 COMPARED = 24  # problems with a right and a wrong sampled trace
@@ -89,26 +88,35 @@ def view(label: str, trace: Trace, verdict: Verdict, values: list[StepValue]) ->
 
 
 def sampled(inputs: dict[str, Output], problems: str) -> list[Card]:
-    """Cards of sampled traces: the first problems, by id, that have a right and a wrong trace, then odd ones."""
-    if "sampling" not in inputs or "verification" not in inputs:
+    """Cards of sampled traces of each policy that was sampled, as many of one as of another."""
+    policies = [name.partition("/")[2] for name in inputs if name.startswith("sampling/")]
+    known = {p.id: p for table in inputs[problems].tables() for p in Problem.from_table(table)} if policies else {}
+    cards: list[Card] = []
+    for policy in policies:
+        cards += _sampled(inputs, policy, known, max(1, COMPARED // len(policies)), max(1, ODD // len(policies)))
+    return cards
+
+
+def _sampled(inputs: dict[str, Output], policy: str, known: dict[str, Problem], most: int, most_odd: int) -> list[Card]:
+    """The first problems, by id, that have a right and a wrong trace of the policy, then odd ones."""
+    if f"verification/{policy}" not in inputs:
         return []
-    known = {p.id: p for table in inputs[problems].tables() for p in Problem.from_table(table)}
     compared: list[Card] = []
     odd: list[Card] = []
-    values = _values(inputs)
-    for problem_id, rows in _by_problem(inputs["sampling"], inputs["verification"]):
+    values = _values(inputs.get(f"credit/{policy}"))
+    for problem_id, rows in _by_problem(inputs[f"sampling/{policy}"], inputs[f"verification/{policy}"]):
         picked = _pick(rows, values)
         outcomes = {verdict.outcome for _, verdict in picked}
         card = Card(
             "sampled",
             known[problem_id],
-            tuple(view(f"sample {t.sample}", t, v, values.get(t.id, [])) for t, v in picked),
+            tuple(view(f"{policy}, sample {t.sample}", t, v, values.get(t.id, [])) for t, v in picked),
         )
-        if {"correct", "incorrect"} <= outcomes and len(compared) < COMPARED:
+        if {"correct", "incorrect"} <= outcomes and len(compared) < most:
             compared.append(card)
-        elif outcomes & {"unparsed", "timeout", "error"} and len(odd) < ODD:
+        elif outcomes & {"unparsed", "timeout", "error"} and len(odd) < most_odd:
             odd.append(card)
-        if len(compared) == COMPARED and len(odd) == ODD:
+        if len(compared) == most and len(odd) == most_odd:
             break
     return compared + odd
 
@@ -122,13 +130,13 @@ def _by_problem(sampling: Output, verification: Output) -> Iterator[tuple[str, l
         yield from sorted(grouped.items())
 
 
-def _values(inputs: dict[str, Output]) -> dict[str, list[StepValue]]:
+def _values(credit: Output | None) -> dict[str, list[StepValue]]:
     """Step values by trace, of the first shards of credit: enough for the problems that are shown."""
     found: dict[str, list[StepValue]] = {}
-    if "credit" not in inputs:
+    if credit is None:
         return found
     problems: set[str] = set()
-    for table in inputs["credit"].tables():
+    for table in credit.tables():
         for value in StepValue.from_table(table):
             found.setdefault(value.trace_id, []).append(value)
             problems.add(value.problem_id)
@@ -147,19 +155,25 @@ def _pick(rows: list[tuple[Trace, Verdict]], values: dict[str, list[StepValue]])
     return first(("correct",), 1) + first(("incorrect",), 2) + first(("unparsed", "timeout", "error"), 1)
 
 
-def held_out(inputs: dict[str, Output], methods: list[str]) -> list[Card]:
-    """Cards of greedy answers: the first evaluation problems, by id, on which the trained methods disagree."""
+def held_out(problems: Output, asked: Mapping[str, Output], titles: Mapping[str, str]) -> list[Card]:
+    """Cards of greedy answers: the first evaluation problems, by id, on which the trained policies disagree.
+
+    Args:
+        asked: evaluation stages by policy.
+        titles: what the page calls each.
+    """
+    methods = list(asked)
     trained = [m for m in methods if m != "base"] or methods
-    if not methods or "problems" not in inputs:
+    if not methods:
         return []
-    known = {p.id: p for table in inputs["problems"].tables() for p in Problem.from_table(table)}
+    known = {p.id: p for table in problems.tables() for p in Problem.from_table(table)}
     cards: list[Card] = []
-    for index in inputs[f"evaluation/{methods[0]}"].done_shards():
-        greedy = {method: _greedy(inputs[f"evaluation/{method}"], index) for method in methods}
+    for index in asked[methods[0]].done_shards():
+        greedy = {method: _greedy(asked[method], index) for method in methods}
         for problem_id in sorted(greedy[methods[0]]):
             rows = {m: greedy[m][problem_id] for m in methods if problem_id in greedy[m]}
             if len({rows[m][1].outcome for m in trained if m in rows}) > 1:
-                views = tuple(view(TITLES[m], t, v, []) for m, (t, v) in rows.items())
+                views = tuple(view(titles[m], t, v, []) for m, (t, v) in rows.items())
                 cards.append(Card("tested", known[problem_id], views))
             if len(cards) == TESTED:
                 return cards

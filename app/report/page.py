@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.cost import money
 from app.report import figures
 from app.report.gallery import Card
-from app.report.table import TITLES, compact, count, duration, interval, percent, points
+from app.report.table import compact, count, duration, interval, percent, points
 
 FOLDER = Path(__file__).parent
 TEMPLATES = Environment(
@@ -47,31 +47,44 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         cards: the problems whose traces are shown.
     """
     script = (FOLDER / "explorer.js").read_text()
-    methods = results["methods"]
+    methods = {name: results["methods"][name] for name in results["order"]}
+    titles = results["titles"]
     columns = ("steps", "examples", "tokens")
     return TEMPLATES.get_template("page.html").render(
         r=results,
         run=results["run"],
+        order=results["order"],
+        colours=results["colours"],
         kind="report",
         headline=headline(results),
         facts=facts(results),
         rule=RULE,
         skipped=skipped(methods),
-        accuracy=Markup(figures.accuracy(methods, results["baseline"])) if methods else None,
-        attempts=Markup(figures.attempts(methods)) if ks_of(methods) else None,
+        methods=methods,
+        numbers={name: number % figures.MOST for number, name in enumerate(methods)},
+        accuracy=Markup(figures.accuracy(methods, titles, results["baseline"])) if methods else None,
+        attempts=Markup(figures.attempts(methods, titles)) if ks_of(methods) else None,
         ks=ks_of(methods),
-        outcomes=Markup(figures.outcomes(results["yield"]["outcomes"])) if results["yield"] else None,
+        outcomes={
+            name: Markup(figures.outcomes(each["yield"]["outcomes"], name))
+            for name, each in results["samples"].items()
+            if each["yield"]
+        },
         yield_stages=[s for s in results["stages"] if s["stage"].partition("/")[0] in YIELDING],
         spending=Markup(figures.spending(results["stages"])),
-        engines=Markup(figures.engines(results["engines"])) if results["engines"] else None,
-        curves=Markup(figures.curves(losses)) if losses else None,
+        engines={
+            name: Markup(figures.engines(each["engines"], name))
+            for name, each in results["samples"].items()
+            if each["engines"]
+        },
+        curves=Markup(figures.curves(losses, titles, results["order"])) if losses else None,
         training_columns=[c for c in columns if any(m["training"] and c in m["training"] for m in methods.values())],
         cards=cards,
         tags={tag for card in cards for tag in card.tags},
         kinds=KINDS,
         contents=CONTENTS,
         recipe=yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True),
-        titles=TITLES,
+        titles=titles,
         marks=MARKS,
         paints=figures.OUTCOME_PAINTS,
         script=Markup(script),
@@ -100,12 +113,13 @@ def headline(results: dict[str, Any]) -> str:
         return "No method has been evaluated in this run"
     best = max(methods, key=lambda name: methods[name]["accuracy"]["value"])
     accuracy, versus = methods[best]["accuracy"], methods[best]["versus"]
-    title = TITLES[best][0].upper() + TITLES[best][1:]
+    titles = results["titles"]
+    title = titles[best][0].upper() + titles[best][1:]
     asked = f"{count(accuracy['n'])} {results['evaluation']['split']} problems"
     said = f"{title} solves {percent(accuracy['value'])} of {asked}"
     if versus is None:
         return said
-    difference, other = versus["difference"], TITLES[versus["baseline"]]
+    difference, other = versus["difference"], titles[versus["baseline"]]
     if difference["n"] == 0:
         return said
     if difference["low"] > 0:
@@ -116,17 +130,19 @@ def headline(results: dict[str, Any]) -> str:
 def facts(results: dict[str, Any]) -> list[dict[str, str]]:
     """The few numbers at the top of the page."""
     out = []
-    for name, method in results["methods"].items():
-        versus = method["versus"]
+    titles = results["titles"]
+    for name in results["order"]:
+        versus = results["methods"][name]["versus"]
         if versus and name != "base" and versus["difference"]["n"]:
             note = f"points, 95% interval {interval(versus['difference'], signed=True)}"
             out.append(
-                _fact(f"{TITLES[name]} vs {TITLES[versus['baseline']]}", points(versus["difference"]["value"]), note)
+                _fact(f"{titles[name]} vs {titles[versus['baseline']]}", points(versus["difference"]["value"]), note)
             )
-    if results["yield"] and results["yield"]["tokens_per_accepted"] is not None:
-        y = results["yield"]
-        note = f"{percent(y['outcomes']['correct'] / y['traces'])} of {count(y['traces'])} traces accepted"
-        out.append(_fact("per accepted trace", f"{y['tokens_per_accepted']:,.0f} tokens", note))
+    yields = [each["yield"] for each in results["samples"].values() if each["yield"]]
+    if accepted := sum(y["outcomes"]["correct"] for y in yields):
+        traces, tokens = sum(y["traces"] for y in yields), sum(y["tokens"] for y in yields)
+        note = f"{percent(accepted / traces)} of {count(traces)} traces accepted"
+        out.append(_fact("per accepted trace", f"{tokens / accepted:,.0f} tokens", note))
     if results["cost"]:
         note = f"{money(results['cost']['per_accepted'], results['cost']['currency'])} an accepted trace"
         out.append(_fact("cost", money(results["cost"]["total"], results["cost"]["currency"]), note))

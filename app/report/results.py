@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.compute as pc
 
+from app.cost import total
 from app.evaluation.answers import Answers, read, summary
 from app.evaluation.metrics import paired
+from app.methods import find
 from app.recipe import Recipe
 from app.records import OUTCOMES
+from app.report.colours import colours
 from app.report.costs import by_difficulty, costs, stage_cost
 from app.report.engines import engine_use
 from app.report.table import tokens_of
@@ -17,39 +21,72 @@ from app.settings import Prices
 from app.store import Output
 from app.verification import equivalent
 
-FORMAT = 1  # of results.json; bumped when a key changes its meaning
-METHODS = ("base", "sft", "rft", "dpo", "step_dpo")
+FORMAT = 2  # of results.json; bumped when a key changes its meaning
+
+Shown = Mapping[
+    str, Mapping[str, str | None]
+]  # policy -> its stages: "evaluation" and, where it was trained, "training"
 
 
-def results(recipe: Recipe, inputs: dict[str, Output]) -> dict[str, Any]:
+def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[str, Any]:
     """Everything the report shows, as JSON values.
 
     Args:
         recipe: the run's recipe, kept in the results as it was.
-        inputs: finished outputs by stage name; any stage a recipe leaves out may be absent.
+        inputs: finished outputs by stage name; what a recipe leaves out, or a round made needless, may be absent.
+        shown: the policies to tell of, in order.
     """
     manifests = {name: output.manifest() for name, output in inputs.items()}
-    answers = {m: answers_of(inputs[f"evaluation/{m}"]) for m in METHODS if f"evaluation/{m}" in inputs}
-    baseline = "sft" if "sft" in answers else "base" if "base" in answers else None
+    asked = {policy: str(stages["evaluation"]) for policy, stages in shown.items()}
+    answers = {policy: answers_of(inputs[stage]) for policy, stage in asked.items() if stage in inputs}
+    baseline = baseline_of(recipe, list(answers))
     stages = [_stage(name, manifest, recipe.prices) for name, manifest in manifests.items()]
-    yielded = _yield(inputs, manifests)
+    samples = {
+        name.partition("/")[2]: _samples(name, inputs, manifests) for name in inputs if name.startswith("sampling/")
+    }
+    methods = {policy: _method(policy, answers, baseline, manifests, shown) for policy in answers}
+    accepted = sum(each["yield"]["outcomes"]["correct"] for each in samples.values() if each["yield"])
     return {
         "format": FORMAT,
         "run": recipe.name,
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         "baseline": baseline,
-        "methods": {
-            method: _method(method, answers, baseline, manifests)  # in the order of METHODS
-            for method in answers
+        "order": list(methods),  # a file of results is sorted by key
+        "titles": titles(recipe, list(methods)),
+        "colours": {name: list(pair) for name, pair in colours(recipe, list(methods)).items()},
+        "methods": methods,
+        "samples": samples,
+        "rounds": {name: _rounds(name, recipe, methods, samples, stages) for name in chains(recipe)},
+        "datasets": {
+            name.partition("/")[2]: manifest["rows"]
+            for name, manifest in manifests.items()
+            if name.startswith("datasets/")
         },
-        "yield": yielded,
-        "engines": engine_use(inputs["sampling"]) if "sampling" in inputs else [],
-        "credit": _credit(inputs, manifests),
         "stages": stages,
-        "cost": costs(recipe.prices, stages, yielded["outcomes"]["correct"] if yielded else 0),
+        "cost": costs(recipe.prices, stages, accepted),
         "recipe": recipe.model_dump(mode="json"),
         "versions": _versions(manifests),
     }
+
+
+def baseline_of(recipe: Recipe, policies: list[str]) -> str | None:
+    """What others are compared with: the first run of method sft, or else the base model."""
+    first = next((name for name, run in recipe.trained().items() if run.method.name == "sft"), None)
+    return first if first in policies else "base" if "base" in policies else None
+
+
+def titles(recipe: Recipe, policies: list[str]) -> dict[str, str]:
+    """What tables and figures call each policy: a method's title where the run has the method's name, else its own."""
+    found = {}
+    for policy in policies:
+        run = recipe.runs.get(policy)
+        found[policy] = find(policy).title if run and run.get("method") == policy else policy
+    return found
+
+
+def chains(recipe: Recipe) -> list[str]:
+    """Runs of several rounds."""
+    return [name for name, run in recipe.trained().items() if run.rounds]
 
 
 def answers_of(output: Output) -> Answers:
@@ -64,18 +101,18 @@ def answers_of(output: Output) -> Answers:
 
 
 def _method(
-    method: str, answers: dict[str, Answers], baseline: str | None, manifests: dict[str, dict[str, Any]]
+    policy: str, answers: dict[str, Answers], baseline: str | None, manifests: dict[str, dict[str, Any]], shown: Shown
 ) -> dict[str, Any]:
-    body = summary(answers[method], equivalent)
-    counts = manifests[f"evaluation/{method}"]["counts"]
-    body["problems"] = len(answers[method].greedy)
+    body = summary(answers[policy], equivalent)
+    counts = manifests[str(shown[policy]["evaluation"])]["counts"]
+    body["problems"] = len(answers[policy].greedy)
     body["skipped"] = int(counts.get("skipped_prompts", 0))
     body["tokens"] = int(counts.get("tokens", 0))
     body["unfinished"] = int(counts.get("unfinished_greedy", 0))
     body["bad_references"] = int(counts.get("bad_references", 0))
     body["versus"] = None
-    if baseline is not None and method != baseline:
-        compared = paired(answers[method].greedy, answers[baseline].greedy)
+    if baseline is not None and policy != baseline:
+        compared = paired(answers[policy].greedy, answers[baseline].greedy)
         body["versus"] = {
             "baseline": baseline,
             "difference": compared.difference.json(),
@@ -84,7 +121,7 @@ def _method(
             "undecided": compared.undecided,
             "p_value": compared.p_value,
         }
-    training = manifests.get(f"training/{method}")
+    training = manifests.get(shown[policy]["training"] or "")
     body["training"] = None if training is None else {**training["counts"], "wall_seconds": training["seconds"]}
     return body
 
@@ -104,11 +141,25 @@ def _versions(manifests: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     return {name: sorted(versions) for name, versions in sorted(found.items())}
 
 
-def _yield(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """What became of the sampled traces; None where a recipe samples none."""
-    if "sampling" not in inputs or "verification" not in inputs:
-        return None
-    sampling, verification = inputs["sampling"], inputs["verification"]
+def _samples(name: str, inputs: Mapping[str, Output], manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What one policy's samples gave: yield, how busy its engines were, and what credit made of its wrong traces."""
+    sampling = inputs[name]
+
+    def of(kind: str) -> Output | None:
+        """The stage of a kind that reads these samples."""
+        reads = (n for n, m in manifests.items() if n.startswith(kind) and m["inputs"].get("sampling") == sampling.key)
+        return next((inputs[each] for each in reads), None)
+
+    verification, credit = of("verification/"), of("credit/")
+    return {
+        "yield": _yield(sampling, verification) if verification else None,
+        "engines": engine_use(sampling),
+        "credit": _credit(credit) if credit else None,
+    }
+
+
+def _yield(sampling: Output, verification: Output) -> dict[str, Any]:
+    """What became of the sampled traces."""
     outcomes = dict.fromkeys(OUTCOMES, 0)
     problems = solved = unfinished = bad_references = 0
     for index in verification.done_shards():
@@ -125,7 +176,7 @@ def _yield(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> d
         problems += len(set(problem_of.values()))
         solved += len(right)
         bad_references += len(bad)
-    tokens = int(manifests["sampling"]["counts"].get("tokens", 0))
+    tokens = int(sampling.manifest()["counts"].get("tokens", 0))
     return {
         "problems": problems,
         "problems_solved": solved,
@@ -136,20 +187,13 @@ def _yield(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> d
         "tokens": tokens,
         "tokens_per_accepted": tokens / outcomes["correct"] if outcomes["correct"] else None,
         "difficulty": by_difficulty(sampling, verification),
-        "datasets": {
-            name.partition("/")[2]: manifest["rows"]
-            for name, manifest in manifests.items()
-            if name.startswith("datasets/")
-        },
     }
 
 
-def _credit(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """How many wrong traces were searched and where they went wrong; None where a recipe has no credit."""
-    if "credit" not in inputs:
-        return None
+def _credit(output: Output) -> dict[str, Any]:
+    """How many wrong traces were searched and where they went wrong."""
     traces = pits = valued = 0
-    for everything in inputs["credit"].tables(["trace_id", "q", "first_pit", "right"]):
+    for everything in output.tables(["trace_id", "q", "first_pit", "right"]):
         table = everything.filter(pc.invert(everything["right"]))  # credit may look at right traces as well
         traces += len(pc.unique(table["trace_id"]))  # a shard holds whole traces
         pits += pc.sum(table["first_pit"]).as_py() or 0
@@ -158,5 +202,41 @@ def _credit(inputs: dict[str, Output], manifests: dict[str, dict[str, Any]]) -> 
         "traces": traces,
         "first_pits": pits,
         "prefixes": valued,
-        "tokens": int(manifests["credit"]["counts"].get("tokens", 0)),
+        "tokens": int(output.manifest()["counts"].get("tokens", 0)),
     }
+
+
+def _rounds(
+    name: str, recipe: Recipe, methods: dict[str, Any], samples: dict[str, Any], stages: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row a round of a chain: what it sampled, what that gave and cost, and how good its policy is."""
+    run = recipe.trained()[name]
+    assert run.rounds
+    by_name = {stage["stage"]: stage for stage in stages}
+    last, rows = run.rounds.count, []
+    for number in range(1, last + 1):
+        policy = name if number == last else f"{name}-{number}"
+        sampled = run.samples if number == 1 else (f"{name}-{number - 1}",)
+        kinds = [f"{kind}/{each}" for each in sampled for kind in ("sampling", "verification", "credit")]
+        mine = [by_name[s] for s in (*kinds, f"datasets/{policy}", f"training/{policy}") if s in by_name]
+        training = by_name.get(f"training/{policy}")
+        counts = training["counts"] if training else {}
+        yields = [samples[each]["yield"] for each in sampled if each in samples and samples[each]["yield"]]
+        rows.append(
+            {
+                "round": number,
+                "policy": policy,
+                "trained": f"datasets/{policy}" in by_name,
+                "kept_start": bool(counts.get("kept_start")),
+                "model_step": counts.get("model_step"),
+                "validation": counts.get("validation_accuracy"),
+                "accuracy": methods[policy]["accuracy"] if policy in methods else None,
+                "traces": sum(each["traces"] for each in yields),
+                "correct": sum(each["outcomes"]["correct"] for each in yields),
+                "rows": by_name[f"datasets/{policy}"]["rows"] if f"datasets/{policy}" in by_name else 0,
+                "tokens": sum(stage["tokens"] for stage in mine),
+                "seconds": sum(stage["seconds"] for stage in mine),
+                "cost": total(stage["cost"] for stage in mine),
+            }
+        )
+    return rows

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from app.report.gallery import held_out, sampled
 from app.report.page import Losses, page
-from app.report.results import METHODS, results
+from app.report.results import results
 from app.stage import StageContext
 from app.store import Output
 
@@ -14,9 +16,11 @@ from app.store import Output
 def run(context: StageContext) -> None:
     """Write both files into the stage's own folder, publish them at the run's root, and a row a method as the shard."""
     inputs = context.inputs
-    found = results(context.recipe, inputs)
-    cards = sampled(inputs, context.stage.options["problems"]) + held_out(inputs, list(found["methods"]))
-    html = page(found, losses(inputs), cards)
+    shown = context.stage.options["shown"]
+    found = results(context.recipe, inputs, shown)
+    asked = {policy: inputs[shown[policy]["evaluation"]] for policy in found["methods"]}
+    cards = sampled(inputs, context.stage.options["problems"]) + held_out(inputs["problems"], asked, found["titles"])
+    html = page(found, losses(inputs, {policy: shown[policy]["training"] for policy in asked}), cards)
     context.output.write_json("results.json", found)
     with context.output.atomic("index.html") as sink:
         sink.write(html.encode())
@@ -45,11 +49,10 @@ def publish(output: Output) -> None:
         sink.write(source.read())
 
 
-def losses(inputs: dict[str, Output]) -> Losses:
-    """Training loss by optimiser step of every trained method."""
+def losses(inputs: dict[str, Output], trainings: Mapping[str, str | None]) -> Losses:
+    """Training loss by optimiser step of every trained policy; a round that was passed on has none."""
     curves = {}
-    for method in METHODS:
-        if f"training/{method}" in inputs:
-            table = inputs[f"training/{method}"].read(["step", "loss"])
-            curves[method] = (table["step"].to_pylist(), table["loss"].to_pylist())
+    for policy, stage in trainings.items():
+        if stage in inputs and (table := inputs[stage].read(["step", "loss"])).num_rows:
+            curves[policy] = (table["step"].to_pylist(), table["loss"].to_pylist())
     return curves

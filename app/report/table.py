@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-TITLES = {"base": "base", "sft": "SFT", "rft": "RFT", "dpo": "DPO", "step_dpo": "per-step DPO"}
 EMPTY = "–"
 WORKING = ("synthesis", "sampling", "credit", "training", "evaluation")  # other stages only carry tokens on
 
@@ -68,16 +67,17 @@ def accuracy_table(results: dict[str, Any]) -> str:
     methods = results["methods"]
     if not methods:
         return "no method was evaluated"
-    baseline = TITLES.get(results["baseline"], "")
+    titles = results["titles"]
+    baseline = titles.get(results["baseline"], "")
     rows: list[tuple[str, ...]] = [
         ("method", "accuracy", "95% interval", f"vs {baseline}, points", "95% interval", "problems", "undecided")
     ]
-    for name in (known for known in TITLES if known in methods):  # a file of results is sorted by key
+    for name in results["order"]:
         method = methods[name]
         accuracy, versus = method["accuracy"], method["versus"]
         rows.append(
             (
-                TITLES[name],
+                titles[name],
                 percent(accuracy["value"]),
                 interval(accuracy),
                 points(versus["difference"]["value"]) if versus else "",

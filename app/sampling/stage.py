@@ -37,22 +37,23 @@ class EngineWorker:
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy.here()
-        is_base = policy.path == recipe.model.path
-        self.revision = recipe.model.revision if is_base else None  # a trained policy is a folder, without revisions
+        named = (model for model in (recipe.model, *recipe.models.values()) if model.path == policy.path)
+        model = next(named, None)
+        self.revision = model.revision if model else None  # a trained policy is a folder, without revisions
+        self.trust_remote_code = (model or recipe.model).trust_remote_code
         self.renderer = self.start_renderer()
         self.engine = self.start_engine()
 
     def start_renderer(self) -> Renderer:
         """The policy's own tokenizer and template."""
-        model = self.recipe.model
-        return Renderer(self.policy.path, self.recipe.rendering, self.revision, model.trust_remote_code)
+        return Renderer(self.policy.path, self.recipe.rendering, self.revision, self.trust_remote_code)
 
     def start_engine(self) -> Engine:
         """vLLM, beside this actor; or, for the base policy, the endpoint that the placement names."""
-        model, place = self.recipe.model, self.recipe.placement.sampling
-        if place.endpoint and self.policy.fingerprint == base_policy(model).fingerprint:
+        place = self.recipe.placement.sampling
+        if place.endpoint and self.policy.fingerprint == base_policy(self.recipe.model).fingerprint:
             return endpoint_engine(place.endpoint, place.max_model_len)
-        return VllmEngine(self.policy.path, place, self.revision, model.trust_remote_code, self.policy.adapter)
+        return VllmEngine(self.policy.path, place, self.revision, self.trust_remote_code, self.policy.adapter)
 
 
 class SamplingWorker(EngineWorker):
@@ -150,15 +151,15 @@ def pool(placement: EnginePlacement) -> Pool:
 
 
 def policy_of(context: StageContext) -> Policy:
-    """The weights that the stage's `policy` option names: "base" or a training stage among the inputs."""
-    name = context.stage.options["policy"]
-    return base_policy(context.recipe.model) if name == "base" else trained_policy(context.inputs[name])
+    """The weights a stage asks: of a training stage in the role `policy`, or of the model its option names."""
+    model = context.stage.options["policy"]
+    return base_policy(model) if model else trained_policy(context.inputs["policy"])
 
 
 def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) -> None:
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
-    problems = context.inputs[context.stage.options["problems"]]
+    problems = context.inputs["problems"]
     check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))

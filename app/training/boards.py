@@ -57,7 +57,7 @@ class WeightsAndBiases:
         self.run = wandb.init(
             project="eightfold",
             id=job.output.key,
-            name=f"{job.method}-{job.output.key}",
+            name=f"{job.name}-{job.output.key}",
             resume="allow",
             dir=str(job.output.local()),
             config=job.settings.model_dump(),
@@ -85,7 +85,7 @@ class MLflow:
         if known:
             self.run = mlflow.start_run(run_id=known[0].info.run_id)
         else:
-            self.run = mlflow.start_run(run_name=f"{job.method}-{key}", tags={"eightfold_key": key})
+            self.run = mlflow.start_run(run_name=f"{job.name}-{key}", tags={"eightfold_key": key})
             mlflow.log_params(job.settings.model_dump())
 
     def add(self, step: int, values: dict[str, float]) -> None:

@@ -25,34 +25,34 @@ from app.training.metrics import read
 Row = dict[str, Any]
 
 
-def choose(rows: Sequence[Row], patience: int | None) -> tuple[Row | None, int | None]:
+def choose(rows: Sequence[Row], patience: int | None, best: bool = False) -> tuple[Row | None, int | None]:
     """The row of the candidate to keep, and the step at which training is over (None: it goes on).
 
-    With `patience` the most accurate (the earliest of equals) wins, and training is over after so many evaluations in
-    a row that brought nothing better. Without, the last one wins.
+    With `patience`, or where the best is asked for, the most accurate (the earliest of equals) wins. With `patience`
+    training is over after so many evaluations in a row that brought nothing better. Without both, the last one wins.
     """
-    if patience is None:
+    if patience is None and not best:
         return (rows[-1] if rows else None), None
-    best: Row | None = None
+    kept: Row | None = None
     waited = 0
     for row in rows:
-        if best is None or row["accuracy"] > best["accuracy"]:
-            best, waited = row, 0
+        if kept is None or row["accuracy"] > kept["accuracy"]:
+            kept, waited = row, 0
         else:
             waited += 1
-        if waited >= patience:
-            return best, int(row["step"])
-    return best, None
+        if patience is not None and waited >= patience:
+            return kept, int(row["step"])
+    return kept, None
 
 
 class Candidates:
     """The candidates of one run: workers add folders, the driver adds evaluations."""
 
-    def __init__(self, root: Path, patience: int | None) -> None:
+    def __init__(self, root: Path, patience: int | None, best: bool = False) -> None:
         self.folder = root / "candidates"
         self.file: TextFile = root / "evaluations.jsonl"
         self.stop: TextFile = root / "stop"
-        self.patience = patience
+        self.patience, self.best = patience, best
 
     def path(self, step: int) -> Path:
         """Model folder of a candidate; it exists only when it is whole."""
@@ -69,12 +69,12 @@ class Candidates:
     def rows(self) -> list[Row]:
         """Evaluations up to the one that ended training."""
         rows = read(self.file)
-        _, over = choose(rows, self.patience)
+        _, over = choose(rows, self.patience, self.best)
         return [row for row in rows if over is None or row["step"] <= over]
 
     def chosen(self) -> tuple[Row | None, int | None]:
         """See `choose`."""
-        return choose(self.rows(), self.patience)
+        return choose(self.rows(), self.patience, self.best)
 
     def wanted(self, step: int) -> bool:
         """Whether the worker still has to write the candidate of this step."""
@@ -100,7 +100,7 @@ class Candidates:
         """Make the chosen candidate the run's model, at this path or URI; the others go."""
         best, _ = self.chosen()
         assert best is not None, "a run offers its last step at least"
-        if best["step"] in self.there():  # not there: a stopped run was here already
+        if best["step"] and best["step"] in self.there():  # step 0 is the start; not there: a stopped run was here
             self._move(best["step"], str(model))
         self._clear()
         self.stop.unlink(missing_ok=True)
@@ -120,8 +120,8 @@ class Candidates:
 class StoredCandidates(Candidates):
     """The same in object storage below `uri`; `root` is where a worker makes a folder before it is uploaded."""
 
-    def __init__(self, uri: str, root: Path, patience: int | None) -> None:
-        super().__init__(root, patience)
+    def __init__(self, uri: str, root: Path, patience: int | None, best: bool = False) -> None:
+        super().__init__(root, patience, best)
         self.stored = Folder(posixpath.join(uri, "candidates"))
         self.file, self.stop = (RemoteFile(posixpath.join(uri, name)) for name in ("evaluations.jsonl", "stop"))
 

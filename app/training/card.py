@@ -6,18 +6,12 @@ import json
 from importlib.metadata import version
 from typing import Any
 
+from app.methods import find
 from app.store import Output
 from app.training.corpus import Corpus
 from app.training.job import Job
 
-NAMES = {
-    "sft": "supervised fine-tuning",
-    "rft": "rejection fine-tuning",
-    "dpo": "direct preference optimisation",
-    "step_dpo": "per-step direct preference optimisation",
-}
-
-
+ROLES = {"problems": "1", "sampling": "2", "verification": "3", "credit": "4"}  # of a data set, and their order
 LABELS = {  # stages behind a data set, as a card calls them
     "problems": "Problems",
     "synthesis": "Synthetic problems",
@@ -33,17 +27,25 @@ def lineage(dataset: Output) -> tuple[tuple[str, str], ...]:
     """
     manifest = dataset.manifest()
     rows = [("Data set's settings", _short(manifest.get("settings", {})))]
-    for name, label in LABELS.items():
-        key = manifest.get("inputs", {}).get(name)
-        if key is None:
+    for role, key in sorted(
+        manifest.get("inputs", {}).items(), key=lambda pair: (ROLES.get(_plain(pair[0]), ""), pair[0])
+    ):
+        if _plain(role) not in ROLES:
             continue
-        before = Output(dataset.root, name, key).manifest()
-        text = f"stage `{name}`, key `{key}`: {_short(before['settings'])}"
-        weights = [f"`{stage}`, key `{at}`" for stage, at in before["inputs"].items() if stage.startswith("training/")]
-        if name in ("sampling", "credit"):
-            text += f"; policy: {weights[0] if weights else 'the base model'}"
-        rows.append((label, text))
+        folder = manifest["folders"][role]
+        before = Output(dataset.root, folder, key).manifest()
+        text = f"stage `{folder}`, key `{key}`: {_short(before['settings'])}"
+        if _plain(role) in ("sampling", "credit"):
+            policy = before["inputs"].get("policy")
+            asked = f"`{before['folders']['policy']}`, key `{policy}`" if policy else "a model of the recipe"
+            text += f"; policy: {asked}"
+        rows.append((LABELS[folder.partition("/")[0]], text))
     return tuple(rows)
+
+
+def _plain(role: str) -> str:
+    """A role without the number that tells several of it apart."""
+    return role.partition(".")[0]
 
 
 def _short(settings: dict[str, Any]) -> str:
@@ -65,7 +67,7 @@ library_name: {"peft" if lora and not lora.merge else "transformers"}
 tags: [math, {job.method}, eightfold]
 ---
 
-# {NAMES[job.method].capitalize()}
+# {job.output.root.rstrip("/").rpartition("/")[2]}: {job.name}, trained by {find(job.method).title}
 
 Made by eightfold, after arXiv 2406.14532.
 

@@ -19,7 +19,7 @@ from app.training.certainty import pair_weights
 from app.training.settings import PreferenceSettings
 from app.training.trees import Rows, grow, pack
 
-PREFERENCE = ("dpo", "step_dpo")  # methods that learn from pairs
+SINGLE, PAIR = ("completion_token_ids",), ("chosen_token_ids", "rejected_token_ids")  # columns of branches
 COUNTS = ("q_before", "judged_before", "q_after", "judged_after")  # what is known of a pair's step
 
 
@@ -101,9 +101,14 @@ class Corpus:
         return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
 
 
-def load(output: Output, method: str, max_length: int, preference: PreferenceSettings | None = None) -> Corpus:
-    """Read a data set stage. Rows that cannot be used are left out and counted; UserError where none is left."""
-    names = ["chosen_token_ids", "rejected_token_ids"] if method in PREFERENCE else ["completion_token_ids"]
+def load(output: Output, max_length: int, preference: PreferenceSettings | None = None) -> Corpus:
+    """Read a data set stage, of single solutions or of pairs as its columns tell. Rows that cannot be used are left out
+    and counted; UserError where none is left, or where `preference` is given and there are no pairs.
+    """
+    there = output.columns()
+    if preference is not None and PAIR[0] not in there:
+        raise UserError(f"{output.uri}: a loss on pairs needs a column {PAIR[0]}; the method's data set has none")
+    names = list(PAIR if PAIR[0] in there else SINGLE)
     by_counts = preference is not None and preference.weights == "certainty"
     columns = ["id", "problem_id", "prompt_token_ids", *names, "weight", *(COUNTS if by_counts else ())]
     table = output.read(columns).combine_chunks()
@@ -112,7 +117,7 @@ def load(output: Output, method: str, max_length: int, preference: PreferenceSet
         at = table.schema.get_field_index("weight")
         table = table.set_column(at, "weight", pa.array(table["weight"].to_numpy() * factor))
     if not table.num_rows:
-        raise UserError(f"{output.uri}: the data set is empty, so training/{method} has nothing to learn from")
+        raise UserError(f"{output.uri}: the data set is empty, so there is nothing to learn from")
     faults = _faults(table, names, max_length)
     keep = ~np.logical_or.reduce(list(faults.values()))
     skipped, left = {}, np.ones(table.num_rows, bool)
@@ -121,7 +126,7 @@ def load(output: Output, method: str, max_length: int, preference: PreferenceSet
         left &= ~mask
     if not keep.any():
         told = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
-        raise UserError(f"{output.uri}: training/{method} can use none of the {table.num_rows} rows ({told})")
+        raise UserError(f"{output.uri}: training can use none of the {table.num_rows} rows ({told})")
     table = table.filter(pa.array(keep)).combine_chunks()
     corpus = Corpus(
         table["id"].to_pylist(),

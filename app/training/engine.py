@@ -102,9 +102,7 @@ def build(job: Job, device: torch.device) -> Any:
     if why_not and mates.size > 1:
         raise UserError(f"{WHERE}: not with this model: {why_not}")
     if why_not and dist.get_rank() == 0:
-        print(
-            f"training/{job.method}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True
-        )
+        print(f"training/{job.name}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True)
     return engine
 
 
@@ -143,7 +141,7 @@ def _four_bits(job: Job) -> dict[str, Any]:
     """QLoRA's quantisation (2305.14314): normal floats of 4 bits, their scales quantised too."""
     from transformers import BitsAndBytesConfig
 
-    where = f"training.{job.method}.lora.quantize"
+    where = f"runs.{job.name}.lora.quantize"
     if not job.placement.gpus:
         raise UserError(f"{where}: needs a GPU (placement.training.gpus); on CPUs leave it out")
     if find_spec("bitsandbytes") is None:

@@ -6,9 +6,9 @@ import posixpath
 from dataclasses import dataclass, field
 
 from app.mirror import TextFile, file_of, here
+from app.policy import Policy
 from app.store import Output
 from app.training.candidates import Candidates, StoredCandidates
-from app.training.corpus import PREFERENCE
 from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
 
 
@@ -16,7 +16,7 @@ from app.training.settings import PreferenceSettings, TrainPlacement, TrainSetti
 class Job:
     """One training run."""
 
-    method: str  # sft, rft, dpo or step_dpo
+    method: str  # sft, rft, dpo, step_dpo or one of the user's
     dataset: Output
     output: Output
     policy: str  # start weights: a folder, its URI, or a hub name
@@ -28,15 +28,18 @@ class Job:
     seed: int
     began: float = 0.0  # when the driver started this attempt, seconds since 1970
     start: dict[str, str] = field(default_factory=dict)  # how an adapter names those weights: app.policy.BASE
+    reference: Policy | None = None  # of pairs, where it is not the start
     lineage: tuple[tuple[str, str], ...] = ()  # what the card says of the stages before: label, text
 
     @property
+    def name(self) -> str:
+        """The run's, or that of one round of it."""
+        return self.output.stage.partition("/")[2]
+
+    @property
     def preference(self) -> PreferenceSettings | None:
-        """The settings of a run on pairs, None for SFT and RFT."""
-        if self.method not in PREFERENCE:
-            return None
-        assert isinstance(self.settings, PreferenceSettings)
-        return self.settings
+        """The settings of a run on pairs, None for one on single solutions."""
+        return self.settings if isinstance(self.settings, PreferenceSettings) else None
 
     def weights(self) -> str:
         """The start weights as transformers loads them on this node: a folder or hub name."""
@@ -66,5 +69,5 @@ class Job:
     def candidates(self) -> Candidates:
         """Checkpoints under evaluation, where the settings ask for that."""
         if self.output.remote:
-            return StoredCandidates(self.output.uri, self.output.local(), self.settings.patience)
-        return Candidates(self.output.local(), self.settings.patience)
+            return StoredCandidates(self.output.uri, self.output.local(), self.settings.patience, self.settings.gate)
+        return Candidates(self.output.local(), self.settings.patience, self.settings.gate)

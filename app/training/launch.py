@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import threading
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import pyarrow as pa
 from app.capacity import Need, watched
 from app.errors import UserError
 from app.mirror import RemoteFile, TextFile, discard
-from app.policy import Policy, base_facts, base_policy, trained_policy
+from app.policy import START, Policy, base_facts, base_policy, trained_policy
 from app.progress import Progress
+from app.settings import ModelSettings
 from app.stage import StageContext
 from app.store import Output
 from app.training import alarms
@@ -29,7 +30,6 @@ from app.training.follower import Follower
 from app.training.job import Job
 from app.training.metrics import Feed, Told, cut, read, totals
 from app.training.order import order_for
-from app.training.settings import TrainSettings
 from app.training.trials import Lost, Trials
 
 POLL, REMOTE_POLL = 0.5, 2.0  # seconds between looks at a run's files, on a disk and in object storage
@@ -39,11 +39,14 @@ def run(context: StageContext) -> None:
     """Train and export the model of stage `training/METHOD`. A stopped run goes on from its last checkpoint."""
     if not context.pending(1):
         return
+    if passed := context.inputs.get("start") if "dataset" not in context.inputs else None:
+        pass_on(context, passed)
+        return
     job = make_job(context)
-    corpus = load(job.dataset, job.method, job.settings.max_length, job.preference)
+    corpus = load(job.dataset, job.settings.max_length, job.preference)
     check_start(job, corpus)
-    if job.settings.evaluate_every:
-        import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["problems"])
+    if job.settings.judged:
+        import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])
     strange = alarms.of_data(corpus)
     if corpus.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())
@@ -65,7 +68,7 @@ def train(context: StageContext, job: Job, steps: int) -> None:
     context.progress.begin(steps, reused=done, unit="steps")
     boards = Boards(job, done)
     trials = None
-    if job.settings.evaluate_every:
+    if job.settings.judged:
         trials = Trials(job, context.progress, steps, lambda: RemoteEvaluator(context, job), boards)
         job.candidates.stop.unlink(missing_ok=True)
     try:
@@ -86,33 +89,42 @@ def train(context: StageContext, job: Job, steps: int) -> None:
 
 def make_job(context: StageContext) -> Job:
     """The worker's orders, with paths that do not depend on where a process runs."""
-    method = context.stage.name.partition("/")[2]
-    settings = getattr(context.recipe.training, method, None)
-    if not isinstance(settings, TrainSettings):
-        raise UserError(f"training.{method}: the recipe has no settings for stage {context.stage.name!r}")
-    start = context.stage.options["policy"]
-    model = context.recipe.model
-    policy: Policy = base_policy(model) if start == "base" else trained_policy(context.inputs[start])
-    is_folder, is_stored = Path(policy.path).is_dir(), "://" in policy.path
+    options = context.stage.options
+    policy, reference = _policy(context, "start"), _policy(context, "reference")
+    assert policy
+    model: ModelSettings = options["start"] or context.recipe.model
     return Job(
-        method=method,
-        dataset=_absolute(context.inputs[context.stage.options["dataset"]]),
+        method=options["method"],
+        dataset=_absolute(context.inputs["dataset"]),
         output=_absolute(context.output),
-        policy=os.path.abspath(policy.path) if is_folder else policy.path,
+        policy=policy.path,
         fingerprint=policy.fingerprint,
-        revision=None if is_folder or is_stored else model.revision,
+        revision=model.revision if options["start"] and not Path(policy.path).is_dir() else None,
         trust_remote_code=model.trust_remote_code,
-        settings=settings,
+        settings=options["settings"],
         placement=context.recipe.placement.training,
         seed=context.recipe.seed,
         began=time.time(),
-        start=base_facts(policy, None if start == "base" else context.inputs[start]),
-        lineage=lineage(context.inputs[context.stage.options["dataset"]]),
+        start=base_facts(policy, context.inputs.get("start")),
+        reference=reference,
+        lineage=lineage(context.inputs["dataset"]),
     )
 
 
+def _policy(context: StageContext, role: str) -> Policy | None:
+    """The weights in a role: what a training stage wrote, or a model of the recipe; None where there is no such role.
+
+    Their path does not depend on where a process runs.
+    """
+    model = context.stage.options[role]
+    if role not in context.inputs and model is None:
+        return None
+    policy = base_policy(model) if model else trained_policy(context.inputs[role])
+    return replace(policy, path=os.path.abspath(policy.path)) if Path(policy.path).is_dir() else policy
+
+
 def _absolute(output: Output) -> Output:
-    return output if "://" in output.root else dataclasses.replace(output, root=os.path.abspath(output.root))
+    return output if "://" in output.root else replace(output, root=os.path.abspath(output.root))
 
 
 def check_start(job: Job, corpus: Corpus) -> None:
@@ -184,7 +196,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
             label_selector=placement.labels or None,
         ),
         run_config=RunConfig(
-            name=f"{job.method}-{job.output.key}",
+            name=f"{job.name}-{job.output.key}",
             storage_path=f"{job.output.uri}/ray",
             failure_config=FailureConfig(max_failures=placement.max_failures),
         ),
@@ -198,7 +210,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
             error.append(caught)
 
     need = Need(placement.workers, placement.cpus, placement.gpus, placement.labels)
-    thread = threading.Thread(target=fit_it, name=f"fit-{job.method}", daemon=True)
+    thread = threading.Thread(target=fit_it, name=f"fit-{job.name}", daemon=True)
     with watched(need, "placement.training", follower.progress.say):
         thread.start()
         try:
@@ -214,7 +226,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
     follower.look()
     discard(job.output, "ray")
     if error:
-        raise RuntimeError(f"training/{job.method} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
+        raise RuntimeError(f"training/{job.name} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
 
 
 class RemoteFeed(Feed):
@@ -246,7 +258,7 @@ class RemoteEvaluator:
         evaluator = import_module(context.stage.options["evaluator"]).HeldOut
         labels = place.labels or None
         actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)
-        self.actor = actor.remote(context.recipe, context.inputs["problems"], job.settings.evaluate_problems)
+        self.actor = actor.remote(context.recipe, context.inputs["held_out"], job.settings.evaluate_problems)
         self.result: Any = None
 
     def ask(self, path: str, fingerprint: str) -> None:
@@ -300,15 +312,37 @@ def _times(retries: int) -> str:
     return "for good" if retries < 0 else f"{retries + 1} times" if retries else "once"
 
 
+def hand_on(context: StageContext, job: Job) -> None:
+    """Make the stage's model the one it started from, by name: its weights are not copied."""
+    if (start := context.inputs.get("start")) is not None:
+        facts = {"stage": start.stage, "key": start.key}
+    else:
+        facts = {"path": job.policy, "fingerprint": job.fingerprint}
+    context.output.write_json(START, facts)
+
+
+def pass_on(context: StageContext, before: Output) -> None:
+    """The same for a round that is not trained, because the one before kept its start."""
+    context.output.write_json(START, {"stage": before.stage, "key": before.key})
+    context.progress.say("the round before kept its start; this one keeps it too")
+    context.output.write_shard(
+        0, pa.table({"step": pa.array([], pa.int64()), "loss": pa.array([], pa.float64())}), {"kept_start": 1.0}
+    )
+
+
 def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) -> None:
     """Put the model where it belongs and write the metrics shard, which marks the stage done."""
-    evaluations = job.candidates.rows() if job.settings.evaluate_every else []
+    evaluations = job.candidates.rows() if job.settings.judged else []
     counts: dict[str, float] = {}
     if evaluations:
         best = job.candidates.promote(job.model)
+        if not best["step"]:
+            hand_on(context, job)
+            counts["kept_start"] = 1.0
         cut(job.metrics, int(evaluations[-1]["step"]))  # steps that ran on while the last evaluation was under way
         counts |= {"model_step": float(best["step"]), "validation_accuracy": best["accuracy"]}
-        context.progress.say(f"the model is that of step {best['step']}: {best['accuracy']:.1%} on validation problems")
+        which = f"that of step {best['step']}" if best["step"] else "the one it started from: no candidate is better"
+        context.progress.say(f"the model is {which}: {best['accuracy']:.1%} on validation problems")
         job.output.write_shard(0, pa.Table.from_pylist(evaluations), kind="evaluations")
     rows = read(job.metrics)
     counts |= totals(job.metrics) | {"skipped": float(sum(corpus.skipped.values()))}

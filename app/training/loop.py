@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
-from app.training.reference import live, reference, reference_path
+from app.training.reference import live, reference, reference_path, stored
 from app.training.sequence import Team
 from app.training.settings import TrainSettings
 from app.training.shelf import Shelf, shelf_of
@@ -62,13 +63,27 @@ class Trainer:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Order = order_for(job.settings, corpus.problems, job.seed)
         self.lengths = corpus.lengths
+        other = self._other_reference()  # before the engine: two models would not fit where one does
         self.engine: Any = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
         check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
-        stored = job.preference is not None and job.preference.reference == "stored"
-        self.reference = reference(self.engine, corpus, job, device) if stored else None
+        at_start = job.preference is not None and job.preference.reference == "stored" and other is None
+        self.reference = reference(self.engine, corpus, job, device) if at_start else other
+
+    def _other_reference(self) -> np.ndarray | None:
+        """Log-probabilities of the pairs under a policy that is not the start: the one a chain of rounds began with."""
+        if self.job.reference is None:
+            return None
+        other = replace(self.job, policy=self.job.reference.path, fingerprint=self.job.reference.fingerprint)
+        if (known := stored(self.corpus, other, self.device)) is not None:
+            return known
+        engine = build(other, self.device)
+        try:
+            return reference(engine, self.corpus, other, self.device)
+        finally:
+            engine.destroy()
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
@@ -76,6 +91,8 @@ class Trainer:
         if self.rank == 0:
             self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
+        if not start and self.job.settings.gate:
+            self.offer(0)
         for step in range(start, self.order.steps):
             if self.over():
                 return
@@ -88,12 +105,12 @@ class Trainer:
             elif done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
                 self.save(done)
             self.offer(done)
-        if not self.job.settings.evaluate_every:
+        if not self.job.settings.judged:
             self.export("model", self.order.steps)
 
     def over(self) -> bool:
         """Whether early stopping has ended the run."""
-        return bool(self.job.settings.evaluate_every) and agree(self.job.candidates.stop.exists(), self.device)
+        return self.job.settings.judged and agree(self.job.candidates.stop.exists(), self.device)
 
     def save(self, done: int) -> float:
         """A checkpoint after `done` steps; returns the seconds it took."""
@@ -105,12 +122,18 @@ class Trainer:
 
     def offer(self, done: int) -> None:
         """Write a candidate for evaluation where one is due and a stopped attempt has not written it already."""
-        every = self.job.settings.evaluate_every
-        if not every or (done % every and done < self.order.steps):
+        if not self.job.settings.judged or not self.due(done):
             return
         candidates = self.job.candidates
         if agree(candidates.wanted(done), self.device):
             self.export(f"candidates/{candidates.path(done).name}", done)
+
+    def due(self, done: int) -> bool:
+        """Whether the weights after `done` steps are a candidate: every so many, at the end; for a gate, the start."""
+        every = self.job.settings.evaluate_every
+        if not done:
+            return self.job.settings.gate
+        return done == self.order.steps or bool(every and done % every == 0)
 
     def export(self, name: str, steps: int) -> None:
         """A model folder of the stage, with its card."""
@@ -211,10 +234,10 @@ class Trainer:
         """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the
         start's.
         """
-        name = f"training/{self.job.method}"
+        name = f"training/{self.job.name}"
         if not math.isfinite(row["loss"]):
             raise self.diverged(step, f"the loss is {row['loss']}")
-        if step == 0 and self.job.preference:
+        if step == 0 and self.job.preference and self.job.reference is None:
             first, wanted = row["preference"] / examples, losses.at_start(self.job.preference)
             tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
             if wanted is not None and not math.isclose(first, wanted, rel_tol=tolerance):
@@ -227,7 +250,7 @@ class Trainer:
     def diverged(self, step: int, what: str) -> UserError:
         """The error of a run whose numbers are none any more."""
         return UserError(
-            f"training/{self.job.method}: {what} at step {step + 1}; try a smaller learning_rate (now "
+            f"training/{self.job.name}: {what} at step {step + 1}; try a smaller learning_rate (now "
             f"{self.job.settings.learning_rate:g}) or precision fp32. Checkpoints before that step are kept"
         )
 

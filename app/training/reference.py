@@ -30,19 +30,26 @@ def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np
     a digest of weights and tokens: a run that goes on later (with other weights in the engine) has the same reference,
     and so have runs with other settings over the same pairs. Whether it fits is checked at the first step.
     """
+    if (known := stored(corpus, job, device)) is not None:
+        return known
+    values = compute(engine, corpus, job, device)
+    if dist.get_rank() == 0:
+        _write(job, posixpath.basename(reference_path(job, corpus)), corpus, values)
+    return values
+
+
+def stored(corpus: Corpus, job: Job, device: torch.device) -> np.ndarray | None:
+    """The same where a run has computed them already, else None; on all ranks alike."""
     path = reference_path(job, corpus)
     name = posixpath.basename(path)
     found = torch.tensor([int(dist.get_rank() == 0 and file_of(job.references, name).is_file())])
     found = found.to(device)
     dist.broadcast(found, src=0)
-    if int(found):
-        fs, inside = filesystem(path)
-        table = pq.read_table(inside, filesystem=fs, partitioning=None)
-        return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
-    values = compute(engine, corpus, job, device)
-    if dist.get_rank() == 0:
-        _write(job, name, corpus, values)
-    return values
+    if not int(found):
+        return None
+    fs, inside = filesystem(path)
+    table = pq.read_table(inside, filesystem=fs, partitioning=None)
+    return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
 
 
 def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:

@@ -29,9 +29,8 @@ class LoraSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """One method's run. `batch` counts examples or pairs an optimiser step, over all workers."""
+    """One training. `batch` counts examples or pairs an optimiser step, over all workers."""
 
-    init: Literal["base", "sft", "rft"]  # weights to start from
     epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)  # exactly one of epochs and steps
     batch: int = Field(default=64, ge=1)
@@ -50,6 +49,13 @@ class TrainSettings(Settings):
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between greedy accuracies on validation problems
     evaluate_problems: int = Field(default=200, ge=1)  # of them, the first by id
     patience: int | None = Field(default=None, ge=1)  # evaluations without a better one that end training
+
+    gate: bool = False  # the best candidate on validation problems is kept, and the start is one of them
+
+    @property
+    def judged(self) -> bool:
+        """Whether candidates are evaluated on validation problems."""
+        return self.gate or self.evaluate_every is not None
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
@@ -77,15 +83,6 @@ class PreferenceSettings(TrainSettings):
         if self.reference == "live" and self.lora is None:
             raise ValueError("reference: live needs lora, whose base is the reference; without it use stored")
         return self
-
-
-class TrainingSettings(Settings):
-    """The runs of a recipe; a method that is left out is not trained."""
-
-    sft: TrainSettings | None = None
-    rft: TrainSettings | None = None
-    dpo: PreferenceSettings | None = None
-    step_dpo: PreferenceSettings | None = None
 
 
 class TrainPlacement(Settings):

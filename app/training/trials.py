@@ -80,7 +80,7 @@ class Trials:
             self.close()
             if self.lost >= ATTEMPTS:
                 raise UserError(
-                    f"training/{self.job.method}: evaluating step {step} failed {ATTEMPTS} times: {error}"
+                    f"training/{self.job.name}: evaluating step {step} failed {ATTEMPTS} times: {error}"
                 ) from error
             return True
         if answer is None:

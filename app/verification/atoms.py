@@ -164,7 +164,7 @@ class AtomParser(ExpressionParser):
             return func("log", base if base is not None else num(10), args[0])
         if name == "exp":
             return power(E, args[0])
-        if name in ("min", "max", "gcd", "lcm"):
+        if name in ("min", "max", "gcd", "lcm", "diag"):
             return func(name, *args)
         if name == "binom":
             if len(args) != 2:

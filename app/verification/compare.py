@@ -191,7 +191,7 @@ def _readings(reference: str, answer: str, wanted: Node, found: Node, question: 
             other = _match(left, right, question)
             if other.same:
                 return other
-    if _DECIMAL_COMMA.fullmatch(answer.strip()) and wanted.kind in ("num", "neg"):
+    if _DECIMAL_COMMA.fullmatch(answer.strip()) and wanted.kind in ("num", "neg", "mul", "add"):
         swapped = read(answer.replace(",", "."))
         if isinstance(swapped, Node):
             other = _match(wanted, swapped, question)

@@ -7,7 +7,7 @@ from math import lcm
 
 from app.verification.canonical import rational
 from app.verification.limits import Undefined
-from app.verification.members import alternatives
+from app.verification.members import alternatives, declares
 from app.verification.relations import same_equation
 from app.verification.tree import Node, num, replace, sym, symbols, walk
 from app.verification.values import Tally, same_value
@@ -18,6 +18,11 @@ Classes = tuple[str | None, int, frozenset[int]]  # of which symbol, the least p
 
 def has_congruence(node: Node) -> bool:
     return node.kind == "cong" or (node.kind == "seq" and any(a.kind == "cong" for a in node.args))
+
+
+def of_naturals(node: Node) -> bool:
+    """Whether a family's parameter runs over less than the integers, which leaves out half of each class."""
+    return any(n.kind == "space" and n.value != "Z" for n in walk(node))
 
 
 def same_congruence(reference: Node, answer: Node, tally: Tally) -> bool:
@@ -51,9 +56,20 @@ def _classes(node: Node) -> Classes | None:
             return _of_congruence(node)
         if node.kind == "seq" and node.value in ("", "or") and node.args:
             return _joined([_classes(a) for a in node.args])
-        return _of_family(node)
+        return _of_family(_family(node))
     except Undefined:
         return None
+
+
+def _family(node: Node) -> Node:
+    """`{7k + 3 : k in Z}` and `3 + 7Z` as the expression `7k + 3`."""
+    if node.kind == "rel" and node.value == ("in",) and node.args[0].kind == "sym":
+        inner = _family(node.args[1])
+        return node if inner is node.args[1] else Node("rel", (node.args[0], inner), ("=",))
+    if node.kind == "build" and declares(node.args[1]):
+        return node.args[0]
+    integers = Node("space", (), "Z")
+    return replace(node, integers, sym("k")) if node.kind in ("add", "mul") and integers in walk(node) else node
 
 
 def _joined(parts: list[Classes | None]) -> Classes | None:

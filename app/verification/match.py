@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from app.verification.canonical import as_rational, exact
-from app.verification.congruences import has_congruence, same_congruence
+from app.verification.congruences import has_congruence, of_naturals, same_congruence
 from app.verification.limits import TooCostly
 from app.verification.members import (
     added_up,
@@ -33,7 +33,7 @@ from app.verification.relations import Named, named, same_equation
 from app.verification.sets import looks_like_set, same_set, to_set
 from app.verification.tree import Node, num, replace, seq, sym, symbols, walk
 from app.verification.values import Tally, same_value
-from app.verification.vectors import in_units, is_array, is_line, reduced, same_line
+from app.verification.vectors import identities, in_units, is_array, is_line, reduced, same_line
 
 _LISTS = frozenset({"", "or", "{}"})
 _MAX_LOOSE = 24  # members compared pair by pair, after those with exact values are matched
@@ -48,9 +48,10 @@ class Matcher:
 
     def same(self, reference: Node, answer: Node) -> bool:
         """Whether they are the same. Raises FalseChain, Undefined, TooCostly, SandboxTimeout, SandboxError."""
+        written = reference, answer
         reference, answer = self.settled(reference), self.settled(answer)
         if has_congruence(reference) or has_congruence(answer):
-            return same_congruence(reference, answer, self.tally)
+            return not any(map(of_naturals, written)) and same_congruence(reference, answer, self.tally)
         if looks_like_set(reference) or looks_like_set(answer):
             return self.same_sets(reference, answer)
         left = named(reference, self.question, self.tally, sums=reference.kind != "rel")
@@ -397,4 +398,6 @@ def _spread(node: Node, other: Node) -> Node:
     """`2i - j` as the vector `(2, -1)` where the other side is one."""
     if not is_array(other):
         return node
+    if other.kind == "matrix" and len(other.args) == len(other.args[0].args) > 1:
+        return identities(node, len(other.args))
     return in_units(node, len(other.args)) or node

@@ -21,7 +21,7 @@ _MINUS_PLUS = re.compile(r"-\s*/\s*\+")
 _BRACED_NAME = re.compile(r"(?<![A-Za-z}\]_^\\])\{([A-Za-z]|\\[a-z]+)\}(?=\s*_)")
 _BRACKETED_DIGITS = re.compile(r"(?<![A-Za-z\d)}])\(\s*([0-9A-Fa-f]+)\s*\)\s*(?=_)")
 _BASE = re.compile(
-    r"\b([0-9A-F]+)(?:\s*\\text\s*\{)?\s*,?\s*\(?\s*(?:in |to )?base[- ]*\{?"
+    r"\b([0-9A-F]*\d[0-9A-F]*)(?:\s*\\text\s*\{)?\s*,?\s*\(?\s*(?:in |to )?base[- ]*\{?"
     r"(\d{1,2}|two|three|eight|ten|sixteen)\b\s*\}?\s*\)?\s*\}?",
     re.IGNORECASE,
 )
@@ -34,7 +34,9 @@ _UNIT_VECTOR = re.compile(
 _TRANSPOSED = re.compile(
     r"\^\s*(?:\{\s*)?(?:\\(?:top|intercal)(?![A-Za-z])|\\(?:mathsf|mathrm|text|mathit)\s*\{?\s*T\s*\}?)\s*(\})?"
 )
-_CHOOSE = re.compile(r"\{\}\s*[_^]\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?")
+_CHOOSING = re.compile(r"(?<![A-Za-z\\])n?C\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+_REPEATING = re.compile(r"(?<![\d.])(\d+\.\d*)\((\d{1,20})\)")
+_CHOOSE = re.compile(r"(?:(?<![A-Za-z\d)}\]])|\{\})\s*[_^]\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?")
 _RADIX = {"x": 16, "b": 2, "o": 8}
 _MAX_NAMED = 120  # characters of a set named in words
 _NAMED_SET = re.compile(
@@ -45,6 +47,23 @@ _NAMED_SET = re.compile(
     r"(?:except|but|other than|excluding|not equal to)(?: for)?\s*\}?"
     r"\s*(?:x\s*=\s*)?\$?([-\d.,/\s]+?(?:and[-\d.,/\s]+?)?)"
     r"\$?)?\s*\}?",
+    re.IGNORECASE,
+)
+_COMPARED = {
+    "greater than": ">",
+    "more than": ">",
+    "larger than": ">",
+    "less than": "<",
+    "smaller than": "<",
+    "greater than or equal to": r"\ge",
+    "less than or equal to": r"\le",
+    "at least": r"\ge",
+    "at most": r"\le",
+    "not equal to": r"\ne",
+}
+_BOUNDED = re.compile(
+    r"(?:all (?:real )?numbers|all reals|all real values(?: of [a-z])?|([a-z]) is)(?: that are)? "
+    rf"({'|'.join(sorted(_COMPARED, key=len, reverse=True))}) \$?(-?\d+(?:\.\d+)?(?:/\d+)?)\$?",
     re.IGNORECASE,
 )
 _SIGNS = {
@@ -73,6 +92,8 @@ def written_out(text: str) -> str:
         text = _DOTS.sub(r"\\ldots ", text)
     if "10" in text:
         text = _SCIENTIFIC.sub(r"\\times ", text)
+    if "(" in text:
+        text = _CHOOSING.sub(r"\\binom{\1}{\2}", _REPEATING.sub(r"\1\\overline{\2}", text))
     if "_" in text:
         text = _CHOOSE.sub(r"\\binom{\1}{\2}", _BRACKETED_DIGITS.sub(r"\1", _BRACED_NAME.sub(r"\1", text)))
     if " cent" in text:
@@ -93,6 +114,9 @@ def _primed(match: re.Match[str]) -> str:
 
 def set_in_words(text: str) -> str:
     """Sets named in words, where they are the whole answer: "all positive integers", "all reals except 2"."""
+    bounded = _BOUNDED.fullmatch(text) if len(text) <= _MAX_NAMED else None
+    if bounded is not None:
+        return f"{bounded[1] or 'x'} {_COMPARED[bounded[2].lower()]} {bounded[3]}"
     match = _NAMED_SET.fullmatch(text) if len(text) <= _MAX_NAMED else None
     if match is None:
         return text

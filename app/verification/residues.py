@@ -11,12 +11,36 @@ from functools import lru_cache
 
 from app.verification.limits import TooCostly, Undefined
 from app.verification.probe import PRIMES
-from app.verification.tree import Node, symbols, walk
+from app.verification.tree import Node, inv, mul, symbols, walk
 
 _MAX_EXPONENT = 200_000  # bits
 _MAX_FACTORIAL = 100_000
 _MAX_POWERS, _MAX_FUNCTIONS = 24, 6  # in one expression
 _KINDS = frozenset({"num", "add", "mul", "neg", "inv", "pow", "factorial", "binom", "base"})
+
+
+def folded(node: Node) -> Node:
+    """Roots and logarithms of powers as powers and exponents: `\\sqrt{2^{65536}}` is `2^{32768}`."""
+    if not node.args:
+        return node
+    args = tuple(folded(a) for a in node.args)
+    if node.kind == "func" and node.value in ("root", "log") and args[1].kind == "pow":
+        base, exponent = args[1].args
+        if node.value == "log" and base == args[0]:
+            return exponent
+        if node.value == "root" and _positive(base):
+            return _raised(base, mul(exponent, inv(args[0])))
+    if node.kind == "pow" and args[0].kind == "pow" and _positive(args[0].args[0]):
+        return _raised(args[0].args[0], mul(args[0].args[1], args[1]))
+    return Node(node.kind, args, node.value)
+
+
+def _positive(node: Node) -> bool:
+    return node.kind == "num" and node.value.value > 0
+
+
+def _raised(base: Node, exponent: Node) -> Node:
+    return Node("pow", (base, exponent))
 
 
 def comparable(node: Node) -> bool:

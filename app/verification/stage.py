@@ -62,7 +62,7 @@ def reason_counts(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, float]:
 def run(context: StageContext) -> None:
     """Judge every sampling shard that has no verdicts yet."""
     traces = context.inputs["sampling"]
-    problems = context.inputs[context.stage.options["problems"]]
+    problems = context.inputs["problems"]
     check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
     place = context.recipe.placement.verification
     run_shards(

@@ -46,6 +46,7 @@ _COUNT = re.compile(
     r"(?:exactly\s+|only\s+|a total of\s+)?(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?:\s+[a-z]+){0,4}",
     re.IGNORECASE,
 )
+_ENDING = re.compile(r"the [a-z]+(?: [a-z]+)? ((?:con|di)verges|exists|vanishes)", re.IGNORECASE)
 _NEGATED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|less|more|least|most|or|if|than|about|between)\b", re.IGNORECASE
 )
@@ -79,7 +80,7 @@ def core(reference: str) -> str | None:
         return verdict[1]
     if " " not in words or len(words) > 200 or _NEGATED.search(words):
         return None
-    for pattern in (_COUNT, _STATEMENT):
+    for pattern in (_COUNT, _ENDING, _STATEMENT):
         found = pattern.fullmatch(words)
         if found is not None:
             return found[1]

@@ -18,7 +18,7 @@ from app.verification.probe import (
     point,
     whole_point,
 )
-from app.verification.residues import comparable, same_residues
+from app.verification.residues import comparable, folded, same_residues
 from app.verification.sandbox import serialise, shared
 from app.verification.tree import Node, symbols, walk
 from app.verification.unevaluated import has_primitive, matched
@@ -103,6 +103,7 @@ def same_value(reference: Node, answer: Node, tally: Tally, scale: Fraction = Fr
 
 def _by_residues(reference: Node, answer: Node) -> bool | None:
     """Large exact numbers; None where either is something else, or larger than is worked out."""
+    reference, answer = folded(reference), folded(answer)
     if not (comparable(reference) and comparable(answer)):
         return None
     try:

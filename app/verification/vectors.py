@@ -8,7 +8,7 @@ from app.verification.canonical import rational
 from app.verification.commands import determinant
 from app.verification.limits import TooCostly, Undefined, Unreadable
 from app.verification.probe import Evaluator, NeedsSymbolic, digits_for
-from app.verification.tree import ONE, I, Node, add, inv, mul, neg, num, replace, seq, sym, symbols, walk
+from app.verification.tree import ONE, ZERO, I, Node, add, inv, mul, neg, num, replace, seq, sym, symbols, walk
 
 Rows = list[tuple[Node, ...]]
 
@@ -23,6 +23,9 @@ def is_array(node: Node) -> bool:
 
 def reduced(node: Node) -> Node:
     """The matrix or vector that an expression of such stands for; the node itself where there is none to work out."""
+    if node.kind == "func" and node.value == "diag":
+        size = range(len(node.args))
+        return Node("matrix", tuple(Node("row", tuple(node.args[i] if i == j else ZERO for j in size)) for i in size))
     if node.kind not in _ARITHMETIC or not any(is_array(n) for n in walk(node)):
         return node
     args = tuple(reduced(a) for a in node.args)
@@ -126,6 +129,16 @@ def _inverse(rows: Rows) -> Node | None:
     except Unreadable:
         return None
     return Node("matrix", tuple(out))
+
+
+def identities(node: Node, size: int) -> Node:
+    """`2I` as a matrix, where the other side is a square one of `size` rows."""
+    names = [name for name in ("I", f"I_{size}", "E") if name in symbols(node)]
+    if len(names) != 1 or node.kind not in ("sym", "mul", "neg", "add"):
+        return node
+    cells = [[ONE if i == j else ZERO for j in range(size)] for i in range(size)]
+    matrix = Node("matrix", tuple(Node("row", tuple(row)) for row in cells))
+    return reduced(replace(node, sym(names[0]), matrix))
 
 
 # unit vectors ---------------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ FUNCTIONS = {
         "min",
         "max",
         "det",
+        "diag",
         "sgn",
         "lg",
     ]

@@ -23,8 +23,9 @@ def test_a_recipe_cut_down_is_a_valid_recipe(name: str, quick: bool) -> None:
     found = Recipe.model_validate(smaller(recipe, quick).model_dump())
     assert (found.model, found.placement, found.rendering) == (recipe.model, recipe.placement, recipe.rendering)
     assert found.sampling and recipe.sampling and found.sampling.max_tokens == recipe.sampling.max_tokens
-    assert found.sampling.policy == "base" and found.sampling.until is None and found.synthesis is None
-    assert found.training.sft and (found.training.sft.steps, found.training.sft.epochs) == (STEPS, None)
+    assert not found.policies and found.sampling.until is None and found.synthesis is None
+    settings = found.trained()["sft"].training
+    assert settings and (settings.steps, settings.epochs) == (STEPS, None)
     place = found.placement.sampling
     assert found.problems.train
     problems = found.problems.train // (place.actors * place.concurrent_shards)
@@ -36,7 +37,7 @@ def test_a_recipe_cut_down_is_a_valid_recipe(name: str, quick: bool) -> None:
 def test_a_recipe_without_training_or_sampling_is_measured_by_defaults() -> None:
     bare = Recipe.model_validate({"name": "bare", "problems": {"train": 4, "validation": 1, "test": 1}})
     found = Recipe.model_validate(smaller(bare, True).model_dump())
-    assert found.training.sft and found.sampling
+    assert found.trained()["sft"].training and found.sampling
 
 
 @pytest.mark.slow

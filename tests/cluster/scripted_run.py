@@ -21,7 +21,7 @@ from app.store import Output
 from app.verification.stage import VerificationWorker, judge_traces
 from app.written import Receipt
 
-SETTINGS = SamplingSettings(policy="base", samples=4, problems_per_shard=2)
+SETTINGS = SamplingSettings(samples=4, problems_per_shard=2)
 PROBLEMS = [Problem(digest(i), f"What is {i} mod 4?", str(i % 4), "train", "test", None, "{}") for i in range(80)]
 ACTORS = int(os.environ.get("SCRIPTED_ACTORS", "4"))
 GPUS = float(os.environ.get("SCRIPTED_GPUS", "0"))  # a sampling actor

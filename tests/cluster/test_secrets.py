@@ -25,7 +25,7 @@ PLANTED = {
 RECIPE = {
     "name": "secrets",
     "problems": {"source": {"kind": "world"}, "train": 6, "validation": 2, "test": 6},
-    "sampling": {"policy": "base", "samples": 2, "max_tokens": 32, "problems_per_shard": 10},
+    "sampling": {"samples": 2, "max_tokens": 32, "problems_per_shard": 10},
     "evaluation": {"samples": 0, "max_tokens": 32, "problems_per_shard": 6},
     "placement": {"sampling": {"kv_cache_gib": 0.25, "max_model_len": 256}},
     "prices": {"cpu_hour": 0.04},

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take
 RECIPE = {
     "name": "submitted",
     "problems": TINY["problems"],
-    "sampling": {"policy": "base", "samples": 4, "max_tokens": 48, "problems_per_shard": 2},
+    "sampling": {"samples": 4, "max_tokens": 48, "problems_per_shard": 2},
     "evaluation": {"samples": 0, "max_tokens": 48, "problems_per_shard": 6},
     "placement": {"sampling": {"kv_cache_gib": 0.25, "max_model_len": 256}},
 }

@@ -17,8 +17,8 @@ from tests.runs import TINY, ids, recipe_file, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # busy machines take minutes to start nodes
 
 PLACEMENT = {"concurrent_stages": 1, "training": {"max_failures": -1}}
-TRAINING = {"sft": TINY["training"]["sft"]}  # type: ignore[index]
-RECIPE = TINY | {"training": TRAINING, "placement": TINY["placement"] | PLACEMENT}  # type: ignore[operator]
+RUNS = {"sft": TINY["runs"]["sft"]}  # type: ignore[index]
+RECIPE = TINY | {"runs": RUNS, "placement": TINY["placement"] | PLACEMENT}  # type: ignore[operator]
 PAUSE = 20.0  # seconds from one loss to the next; an engine takes about ten to start
 
 

@@ -23,7 +23,7 @@ RECIPE = {
     "name": "test",
     "seed": 3,
     "problems": {"train": 12, "validation": 3, "test": 3},
-    "sampling": {"policy": "base", "samples": 6, "problems_per_shard": 5},
+    "sampling": {"samples": 6, "problems_per_shard": 5},
     "credit": {"search": "exhaustive", "rollouts": 4, "traces_per_problem": 3},
 }
 POLICY = Policy(str(WORLD_MODEL), "student")

@@ -32,7 +32,7 @@ def credit(folder: Path, ray_local: str, actors: int, search: str, kills: list[i
     (folder / KILLS).write_text(json.dumps(kills))
     (folder / CROWD).write_text(str(actors))
     output = Output(str(folder), "credit", "k")
-    stage = Stage("credit", run, {}, tuple(inputs), options={"problems": "problems", "policy": "base"})
+    stage = Stage("credit/base", run, {}, {name: name for name in inputs}, options={"policy": recipe.model})
     run(StageContext(stage, recipe, inputs, output, Progress("credit", io.StringIO())), StudentWorker)
     return output
 

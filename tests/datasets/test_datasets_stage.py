@@ -17,6 +17,7 @@ from app.datasets.selection import doubtful, right_traces
 from app.datasets.settings import RftSettings
 from app.datasets.stage import run
 from app.errors import UserError
+from app.methods import find
 from app.problems.world_oracle import first_wrong_line
 from app.progress import Progress
 from app.records import Example, PreferencePair, Problem, StepValue, Trace, Verdict
@@ -47,12 +48,13 @@ def inputs(made: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> dic
     return {**outputs, "credit": credit}
 
 
-def build(method: str, inputs: dict[str, Output], name: str = "k", **datasets) -> Output:
-    recipe = world.recipe(datasets=datasets)
+def build(method: str, inputs: dict[str, Output], name: str = "k", **settings) -> Output:
     output = Output(inputs["problems"].root, f"datasets/{method}", name)
-    options = {"problems": "problems", "sft": "datasets/sft"}
-    stage = Stage(f"datasets/{method}", run, {}, tuple(inputs), options=options)
-    run(StageContext(stage, recipe, inputs, output, Progress("test", io.StringIO())))
+    known = find(method)
+    options = {"method": known, "data": known.data.model_validate(settings)}
+    stage = Stage(f"datasets/{method}", run, {}, {role: role for role in inputs}, options=options)
+    given = {"held_out": inputs["problems"], **inputs}
+    run(StageContext(stage, world.recipe(), given, output, Progress("test", io.StringIO())))
     return output
 
 
@@ -83,7 +85,7 @@ def test_sft_is_every_teacher_solution(inputs, made: list[Problem]) -> None:
 
 def test_rft_keeps_the_teacher_and_distinct_correct_traces(inputs, made: list[Problem]) -> None:
     sft = build("sft", inputs)
-    output = build("rft", {**inputs, "datasets/sft": sft}, rft={"per_problem": 2})
+    output = build("rft", {**inputs, "teacher": sft}, per_problem=2)
     examples = Example.from_table(output.read())
     own = [e for e in examples if e.trace_id]
     assert [e.id for e in examples if not e.trace_id] == [e.id for e in Example.from_table(sft.read())]
@@ -98,7 +100,7 @@ def test_rft_keeps_the_teacher_and_distinct_correct_traces(inputs, made: list[Pr
         listed.add(signature(example.completion))
     solved = {t.problem_id for t in traces.values() if verdicts[t.id].correct}
     assert set(by_problem) == solved and max(len(s) for s in by_problem.values()) <= 2
-    alone = Example.from_table(build("rft", inputs, "alone", rft={"per_problem": 2, "teacher": False}).read())
+    alone = Example.from_table(build("rft", inputs, "alone", per_problem=2, teacher=False).read())
     assert alone == own
     assert len(loaded(output)) == len(examples)
 
@@ -143,10 +145,10 @@ def test_rft_says_how_many_it_left_out(inputs, made: list[Problem], tmp_path: Pa
         credit.write_shard(shard, StepValue.table(doubt if shard == 0 else []))
     given = {**inputs, "credit": credit}
     how = {"per_problem": 9, "teacher": False, "drop_lucky_wrong": True}
-    output = build("rft", given, "doubt", rft=how)
+    output = build("rft", given, "doubt", **how)
     assert output.counts()["left_out_lucky_wrong"] == 1
     assert lucky.id not in {e.trace_id for e in Example.from_table(output.read())}
-    assert set(build("rft", inputs, "plain", rft={**how, "drop_lucky_wrong": False}).counts()).isdisjoint(
+    assert set(build("rft", inputs, "plain", **{**how, "drop_lucky_wrong": False}).counts()).isdisjoint(
         {"left_out_lucky_wrong"}
     )
 
@@ -185,7 +187,7 @@ def test_step_dpo_branches_at_the_first_wrong_line(inputs, made: list[Problem]) 
 
 
 def test_step_dpo_of_the_full_solution(inputs) -> None:
-    pairs = PreferencePair.from_table(build("step_dpo", inputs, "full", step_dpo={"reading": "full-solution"}).read())
+    pairs = PreferencePair.from_table(build("step_dpo", inputs, "full", reading="full-solution").read())
     assert pairs and {p.prefix_tokens for p in pairs} == {0}
     assert all(p.rejected.endswith("\n") or p.rejected.startswith("####") or "####" in p.rejected for p in pairs)
 
@@ -221,11 +223,8 @@ def test_an_evaluation_problem_in_the_training_set_is_an_error(tmp_path: Path, m
 def test_so_it_is_when_the_training_problems_are_written_ones(tmp_path: Path, made: list[Problem]) -> None:
     leaked = next(p for p in made if p.split == "validation")
     written = problems_output(tmp_path, [replace(leaked, id="s-1", split="train", source="synthesis")], "synthesis")
-    inputs = {"problems": problems_output(tmp_path, made), "synthesis": written}
-    stage = Stage("datasets/sft", run, {}, tuple(inputs), options={"problems": "synthesis"})
-    context = StageContext(stage, world.recipe(), inputs, Output(str(tmp_path), "x", "k"), Progress("t", io.StringIO()))
     with pytest.raises(UserError, match="s-1"):
-        run(context)
+        build("sft", {"problems": written, "held_out": problems_output(tmp_path, made)})
 
 
 def test_sets_without_a_row_say_why(tmp_path: Path, made: list[Problem], inputs) -> None:

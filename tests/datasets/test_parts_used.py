@@ -12,12 +12,11 @@ from app.errors import UserError
 from app.graph import build
 from app.recipe import load
 
-TRAIN = {"init": "base", "steps": 1}
 BODY: dict[str, Any] = {
     "name": "parts",
     "problems": {"source": {"kind": "world"}, "train": 4, "validation": 2, "test": 4},
-    "sampling": {"policy": "base", "samples": 2},
-    "training": {"rft": TRAIN},
+    "sampling": {"samples": 2},
+    "runs": {"rft": {"method": "rft", "steps": 1}},
 }
 
 
@@ -29,19 +28,11 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_rft_on_own_traces_alone_needs_no_teacher(recipe: Path) -> None:
-    stages = {stage.name: stage for stage in build(load(str(recipe), ["datasets.rft.teacher=false"]))}
-    assert "datasets/sft" not in stages and "datasets/sft" not in stages["datasets/rft"].inputs
-    assert stages["training/rft"].inputs[0] == "datasets/rft"
+    stages = {stage.name: stage for stage in build(load(str(recipe), ["runs.rft.teacher=false"]))}
+    assert "datasets/teacher" not in stages and "teacher" not in stages["datasets/rft"].inputs
+    assert stages["training/rft"].inputs["dataset"] == "datasets/rft"
     stages = {stage.name: stage for stage in build(load(str(recipe)))}
-    assert "datasets/sft" in stages and "datasets/sft" in stages["datasets/rft"].inputs
-
-
-@pytest.mark.parametrize("method", ["dpo", "step_dpo"])
-def test_a_set_that_nothing_trains_on_is_an_error(recipe: Path, method: str) -> None:
-    with pytest.raises(UserError, match=rf"parts.yaml: datasets.{method}: nothing trains on it; add training.{method}"):
-        load(str(recipe), [f"datasets.{method}.per_problem=2"])
-    with pytest.raises(UserError, match="datasets.rft: nothing trains on it"):
-        load(str(recipe), ["datasets.rft.teacher=false", "training.rft=null"])
+    assert stages["datasets/rft"].inputs["teacher"] == "datasets/teacher"
 
 
 def test_evaluation_on_validation_problems_needs_some(recipe: Path, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from app.credit.problem import credit_problem
 from app.credit.settings import CreditSettings
 from app.datasets.prm import StepLabel, hard_labels, step_labels, stepwise
+from app.datasets.settings import PrmSettings
 from app.datasets.stage import run
+from app.methods import find
 from app.progress import Progress
 from app.records import StepValue, Trace
 from app.stage import Stage, StageContext
@@ -106,7 +108,7 @@ def test_the_stage_writes_what_datasets_loads(tmp_path: Path, right_traces: bool
 
     made = world.problems()
     student = world.Student(made, world.renderer())
-    recipe = world.recipe(credit={"correct_traces": 1}, datasets={"prm": {"right_traces": right_traces}})
+    recipe = world.recipe(credit={"correct_traces": 1})
     inputs = asyncio.run(world.sampled(tmp_path, student, made, recipe))
     inputs["credit"] = Output(str(tmp_path), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
@@ -116,8 +118,9 @@ def test_the_stage_writes_what_datasets_loads(tmp_path: Path, right_traces: bool
     for shard in range(3):
         asyncio.run(worker.process(shard))
     output = Output(str(tmp_path), "datasets/prm", "k")
-    stage = Stage("datasets/prm", run, {}, tuple(inputs), options={"problems": "problems", "sft": "datasets/sft"})
-    run(StageContext(stage, recipe, inputs, output, Progress("test", io.StringIO())))
+    options = {"method": find("prm"), "data": PrmSettings(right_traces=right_traces)}
+    stage = Stage("datasets/prm", run, {}, {role: role for role in inputs}, options=options)
+    run(StageContext(stage, recipe, inputs | {"held_out": inputs["problems"]}, output, Progress("test", io.StringIO())))
 
     labels = StepLabel.from_table(output.read())
     traces = {t.id: t for t in Trace.from_table(inputs["sampling"].read())}

@@ -35,7 +35,7 @@ def measured() -> dict[str, dict[int, Greedy]]:
 
 
 def test_reads_how_much_data_a_method_saved() -> None:
-    found = curve(measured())
+    found = curve(measured(), "sft")
     for point in found["methods"]["rft"]["points"]:
         assert point["saved"]["value"] == pytest.approx(4, rel=0.1)
         assert point["saved"]["low"] < 4 < point["saved"]["high"]
@@ -45,7 +45,7 @@ def test_reads_how_much_data_a_method_saved() -> None:
 
 
 def test_fits_a_law_where_a_method_has_two_sizes() -> None:
-    found = curve(measured())["methods"]
+    found = curve(measured(), "sft")["methods"]
     assert found["sft"]["fit"]["alpha"] == pytest.approx(0.5, abs=0.02)
     assert found["sft"]["fit"]["alpha_interval"][0] < 0.5 < found["sft"]["fit"]["alpha_interval"][1]
     assert (found["sft"]["fit"]["smallest"], found["sft"]["fit"]["largest"]) == (250, 4000)
@@ -53,24 +53,24 @@ def test_fits_a_law_where_a_method_has_two_sizes() -> None:
 
 
 def test_baseline_saves_nothing_against_itself() -> None:
-    assert all(point["saved"] is None for point in curve(measured())["methods"]["sft"]["points"])
+    assert all(point["saved"] is None for point in curve(measured(), "sft")["methods"]["sft"]["points"])
 
 
 def test_one_size_of_the_baseline_gives_no_reading_and_says_why() -> None:
-    found = curve({"sft": {500: greedy(0.4)}, "rft": {500: greedy(0.3)}})
+    found = curve({"sft": {500: greedy(0.4)}, "rft": {500: greedy(0.3)}}, "sft")
     [point] = found["methods"]["rft"]["points"]
     assert point["saved"] == {"value": None, "reason": "sft was trained at fewer than two sizes"}
     assert point["error"] == pytest.approx(0.3)
 
 
 def test_a_curve_that_does_not_fall_gives_no_reading() -> None:
-    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.4, draw=1)}, "rft": {100: greedy(0.2, draw=2)}})
+    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.4, draw=1)}, "rft": {100: greedy(0.2, draw=2)}}, "sft")
     [point] = found["methods"]["rft"]["points"]
     assert point["saved"]["value"] is None and "does not fall" in point["saved"]["reason"]
 
 
 def test_a_method_without_errors_has_no_fit() -> None:
-    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.1)}, "rft": {100: greedy(0.2), 1000: greedy(0.0)}})
+    found = curve({"sft": {100: greedy(0.3), 1000: greedy(0.1)}, "rft": {100: greedy(0.2), 1000: greedy(0.0)}}, "sft")
     assert found["methods"]["rft"]["fit"] is None
     assert found["methods"]["rft"]["points"][1]["saved"]["value"] is None
 
@@ -115,7 +115,7 @@ def test_the_same_answers_under_more_seeds_narrow_nothing(seeds: int) -> None:
     several: dict[str, dict[int, Greedy]] = {
         method: {size: under(seeds, one) for size, one in sizes.items()} for method, sizes in plain.items()
     }
-    once, often = curve(plain), curve(several)
+    once, often = curve(plain, "sft"), curve(several, "sft")
     assert often["problems"] == once["problems"] == 200
     for method, series in once["methods"].items():
         assert series["fit"] == often["methods"][method]["fit"]
@@ -129,7 +129,7 @@ def test_seeds_that_differ_are_averaged_over_a_problem_and_told_apart() -> None:
     other = dict.fromkeys(outcomes, "incorrect")
     found, _ = points({"sft": {10: outcomes, 20: other}})
     assert found["sft"][0].errors.tolist() == [0.5, 1.0]
-    [first, _] = curve({"sft": {10: outcomes, 20: other}})["methods"]["sft"]["points"]
+    [first, _] = curve({"sft": {10: outcomes, 20: other}}, "sft")["methods"]["sft"]["points"]
     assert first["seeds"] == {"0": 0.5, "1": 1.0}
     assert (first["error"], first["low"], first["high"]) == (0.75, 0.5, 1.0)
 
@@ -142,9 +142,9 @@ def test_a_problem_undecided_under_one_seed_counts_by_the_others() -> None:
 
 @given(st.permutations([250, 500, 1000]))
 def test_sizes_come_in_order_whatever_order_they_were_run_in(order: list[int]) -> None:
-    found = curve({"sft": {size: greedy(law(size), 200, size) for size in order}})
+    found = curve({"sft": {size: greedy(law(size), 200, size) for size in order}}, "sft")
     assert [point["size"] for point in found["methods"]["sft"]["points"]] == [250, 500, 1000]
 
 
 def test_is_plain_json() -> None:
-    json.dumps(curve(measured()), allow_nan=False)
+    json.dumps(curve(measured(), "sft"), allow_nan=False)

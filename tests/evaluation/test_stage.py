@@ -46,7 +46,7 @@ def context(
         }
     )
     return StageContext(
-        Stage("evaluation/base", stage.run, {}, ("problems",), options={"policy": "base"}),
+        Stage("evaluation/base", stage.run, {}, {"problems": "problems"}, options={"policy": recipe.model}),
         recipe,
         {"problems": source},
         Output(str(root), "evaluation/base", f"k{next(COUNT)}"),

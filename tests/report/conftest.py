@@ -41,7 +41,7 @@ def recipe(**parts: Any) -> Recipe:
         "synthesis": {"count": 40},
         "sampling": {"samples": 6, "problems_per_shard": 16},
         "credit": {},
-        "training": {m: {"init": "base" if m in ("sft", "rft") else "sft", "steps": 20} for m in TRAINED},
+        "runs": {m: {"method": m, "init": "base" if m in ("sft", "rft") else "sft", "steps": 20} for m in TRAINED},
         "evaluation": {"samples": 8, "problems_per_shard": 25},
     }
     return Recipe.model_validate(body | parts)
@@ -79,7 +79,8 @@ class Writer:
                 "key": output.key,
                 "revision": 1,
                 "settings": settings or {"seed": 0},
-                "inputs": {i: self.outputs[i].key for i in inputs},
+                "inputs": {i.partition("/")[0]: self.outputs[i].key for i in inputs},
+                "folders": {i.partition("/")[0]: i for i in inputs},
                 "shards": len(output.done_shards()),
                 "rows": output.written().rows,
                 "counts": output.counts(),
@@ -88,7 +89,7 @@ class Writer:
                 "seconds": seconds,
                 "sessions": 1,
                 "cpu_seconds": 4 * seconds,
-                "gpu_seconds": seconds if name == "sampling" else 0.0,
+                "gpu_seconds": seconds if name == "sampling/sft" else 0.0,
                 "digest": output.written().digest,
                 "versions": {"ray": "2.60.0", "torch": "2.13.0"},
             }
@@ -193,7 +194,7 @@ def write_run(
 
     traces: list[Trace] = []
     verdicts: list[Verdict] = []
-    sampling, verification = writer.output("sampling"), writer.output("verification")
+    sampling, verification = writer.output("sampling/sft"), writer.output("verification/sft")
     for index, chunk in enumerate(chunked(sorted(train, key=lambda p: p.id), 16)):
         some = [answer(p, 0.55, s, "sft") for p in chunk for s in range(6)]
         said = judged(some, by_id)
@@ -202,15 +203,15 @@ def write_run(
         sampling.write_shard(index, Trace.table(some), token_counts(some, said))
         verification.write_shard(index, Verdict.table(said), {"verdicts": len(said)})
         traces, verdicts = traces + some, verdicts + said
-    writer.finish("sampling", ("synthesis", "training/sft"), 41.0)
-    writer.finish("verification", ("sampling",), 3.2)
+    writer.finish("sampling/sft", ("synthesis", "training/sft"), 41.0)
+    writer.finish("verification/sft", ("sampling/sft",), 3.2)
     if credit:
         wrong = [t for t, v in zip(traces, verdicts, strict=True) if v.outcome == "incorrect"]
         rows = [row for trace in wrong for row in step_values(trace)]
-        writer.output("credit").write_shard(
+        writer.output("credit/sft").write_shard(
             0, StepValue.table(rows), {"traces": len(wrong), "tokens": 18_400, "rollouts": 900}
         )
-        writer.finish("credit", ("sampling", "verification"), 63.5)
+        writer.finish("credit/sft", ("sampling/sft", "verification/sft"), 63.5)
     for method in methods:
         if method != "sft":
             _training(writer, method, train, 180)
@@ -264,13 +265,21 @@ def make_context(tmp_path: Path) -> Callable[..., StageContext]:
 
     def make(inputs: dict[str, Output], body: Recipe | None = None, root: str | None = None) -> StageContext:
         body = body or recipe()
-        stage = Stage(
-            "report", lambda context: None, {"name": body.name}, tuple(inputs), options={"problems": "synthesis"}
-        )
+        options = {"problems": "synthesis", "shown": shown_of(inputs)}
+        stage = Stage("report", lambda context: None, {"name": body.name}, {i: i for i in inputs}, options=options)
         output = Output(root or str(tmp_path / body.name), "report", key_of(inputs))
         return StageContext(stage, body, inputs, output, Progress("report"))
 
     return make
+
+
+def shown_of(inputs: dict[str, Output]) -> dict[str, dict[str, str | None]]:
+    """What the graph tells the report stage: every policy with its stages."""
+    names = [name.partition("/")[2] for name in inputs if name.startswith("evaluation/")]
+    return {
+        name: {"evaluation": f"evaluation/{name}", "training": None if name == "base" else f"training/{name}"}
+        for name in names
+    }
 
 
 def key_of(inputs: dict[str, Output]) -> str:

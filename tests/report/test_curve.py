@@ -26,6 +26,8 @@ def curve() -> dict[str, Any]:
     law = {"scale": 8.0, "alpha": 0.5, "alpha_interval": [0.4, 0.6], "smallest": 250, "largest": 1000}
     return {
         "baseline": "sft",
+        "titles": {"sft": "SFT", "dpo": "DPO", "rft": "RFT", "step_dpo": "per-step DPO"},
+        "colours": {"sft": ("#000001", "#000002"), "step_dpo": ("#000003", "#000004")},
         "problems": 1000,
         "undecided": 3,
         "methods": {
@@ -87,7 +89,7 @@ def test_nothing_is_said_where_everything_can_be_read(curve: dict[str, Any]) -> 
 
 def test_figure_draws_every_method_and_no_fixed_colour(curve: dict[str, Any]) -> None:
     drawn = figure(curve)
-    assert drawn.startswith("<svg") and "var(--step-dpo)" in drawn and "var(--sft)" in drawn
+    assert drawn.startswith("<svg") and "var(--policy-0)" in drawn and "var(--policy-1)" in drawn
     assert "#fe" not in drawn
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 from app.recipe import Recipe
 from app.report.engines import POINTS, engine_use
 from app.report.page import page
-from app.report.results import results
 from app.sampling import utilisation
 from app.sampling.meter import WINDOW
 from app.store import Output
+from tests.report.test_results import results
 
 
 def recorded(root: Path, windows: list[dict[str, Any]]) -> Output:
@@ -30,12 +30,17 @@ def window(number: int, busy: float, engine: str = "a") -> dict[str, Any]:
 
 def test_points_of_the_made_up_run(shared_run: dict[str, Output], build_recipe: Callable[..., Recipe]) -> None:
     found = results(build_recipe(), shared_run)
-    assert [(point["seconds"], point["busy"]) for point in found["engines"]] == [(0, 0.5), (10, 0.6), (20, 0.7)]
-    assert {(point["engines"], point["requests"], point["tokens_per_second"]) for point in found["engines"]} == {
-        (1, 4.0, 100.0)
-    }
+    assert [(point["seconds"], point["busy"]) for point in found["samples"]["sft"]["engines"]] == [
+        (0, 0.5),
+        (10, 0.6),
+        (20, 0.7),
+    ]
+    assert {
+        (point["engines"], point["requests"], point["tokens_per_second"])
+        for point in found["samples"]["sft"]["engines"]
+    } == {(1, 4.0, 100.0)}
     html = page(found, {}, [])
-    assert "The engines of sampling over time" in html and 'aria-label="Sampling engines over time' in html
+    assert "The engines over time" in html and 'aria-label="Sampling engines over time' in html
 
 
 def test_a_long_run_is_thinned_out_by_means(tmp_path: Path) -> None:
@@ -55,5 +60,5 @@ def test_no_record_no_figure(
     tmp_path: Path, shared_run: dict[str, Output], build_recipe: Callable[..., Recipe]
 ) -> None:
     assert engine_use(Output(str(tmp_path), "sampling", "k")) == []
-    without = {name: output for name, output in shared_run.items() if name != "sampling"}
-    assert "engines of sampling" not in page(results(build_recipe(), without), {}, [])
+    without = {name: output for name, output in shared_run.items() if name != "sampling/sft"}
+    assert "engines over time" not in page(results(build_recipe(), without), {}, [])

@@ -76,9 +76,9 @@ def write(root: Path, outcomes: dict[str, list[str]], credited: set[str] = froze
     verdicts = [Verdict(f"{p}-{i}", o, "1", "r", "t", 0.0) for p, said in outcomes.items() for i, o in enumerate(said)]
     tables = {
         "problems": Problem.table(problems),
-        "sampling": Trace.table(traces),
-        "verification": Verdict.table(verdicts),
-        "credit": StepValue.table(value(1, "1\n", 0.0, True, trace) for trace in sorted(credited)),
+        "sampling/sft": Trace.table(traces),
+        "verification/sft": Verdict.table(verdicts),
+        "credit/sft": StepValue.table(value(1, "1\n", 0.0, True, trace) for trace in sorted(credited)),
     }
     out = {name: Output(str(root), name, "k") for name in tables}
     for name, table in tables.items():
@@ -113,7 +113,7 @@ def test_sampled_stops_at_its_limits(tmp_path: Path) -> None:
     assert [c.problem.id for c in cards[: gallery.COMPARED]] == sorted(outcomes)[: gallery.COMPARED]
 
 
-@pytest.mark.parametrize("missing", ["sampling", "verification"])
+@pytest.mark.parametrize("missing", ["sampling/sft", "verification/sft"])
 def test_sampled_without_its_stages(tmp_path: Path, missing: str) -> None:
     inputs = write(tmp_path, {"p1": ["correct", "incorrect"]})
     del inputs[missing]
@@ -138,6 +138,11 @@ def evaluations(root: Path, outcomes: dict[str, dict[str, str]]) -> dict[str, Ou
     return inputs
 
 
+def disagreeing(inputs: dict[str, Output], *methods: str) -> list[gallery.Card]:
+    titles = {"base": "base", "sft": "SFT", "rft": "RFT"}
+    return held_out(inputs["problems"], {m: inputs[f"evaluation/{m}"] for m in methods}, titles)
+
+
 def test_tested_shows_problems_on_which_trained_methods_disagree(tmp_path: Path) -> None:
     inputs = evaluations(
         tmp_path,
@@ -147,7 +152,7 @@ def test_tested_shows_problems_on_which_trained_methods_disagree(tmp_path: Path)
             "rft": {"a": "correct", "b": "correct", "c": "incorrect"},
         },
     )
-    cards = held_out(inputs, ["base", "sft", "rft"])
+    cards = disagreeing(inputs, "base", "sft", "rft")
     assert [card.problem.id for card in cards] == ["b"]  # base alone does not make a disagreement
     assert [(v.label, v.trace.sample, v.verdict.outcome) for v in cards[0].traces] == [
         ("base", 0, "correct"), ("SFT", 0, "incorrect"), ("RFT", 0, "correct")
@@ -155,5 +160,6 @@ def test_tested_shows_problems_on_which_trained_methods_disagree(tmp_path: Path)
 
 
 def test_tested_with_base_alone(tmp_path: Path) -> None:
-    assert held_out(evaluations(tmp_path, {"base": {"a": "correct"}}), ["base"]) == []
-    assert held_out({}, []) == []
+    inputs = evaluations(tmp_path, {"base": {"a": "correct"}})
+    assert disagreeing(inputs, "base") == []
+    assert disagreeing(inputs) == []

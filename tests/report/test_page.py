@@ -15,10 +15,10 @@ import pytest
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.report.gallery import Card, held_out, sampled, view
-from app.report.page import counts, headline, page, signed
-from app.report.results import results
+from app.report.page import Losses, counts, headline, page, signed
 from app.report.stage import losses
 from app.store import Output
+from tests.report.test_results import results
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> ]]> {{ 7 * 7 }} \" ' & </style></title>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -60,14 +60,23 @@ def found(shared_run: dict[str, Output], build_recipe: Callable[..., Recipe]) ->
     return results(build_recipe(), shared_run)
 
 
+def cards_of(inputs: dict[str, Output], found: dict[str, Any]) -> list[Card]:
+    asked = {method: inputs[f"evaluation/{method}"] for method in found["methods"]}
+    return sampled(inputs, "synthesis") + held_out(inputs["problems"], asked, found["titles"])
+
+
+def losses_of(inputs: dict[str, Output], found: dict[str, Any]) -> Losses:
+    return losses(inputs, {name: f"training/{name}" for name in found["methods"]})
+
+
 @pytest.fixture(scope="module")
 def cards(shared_run: dict[str, Output], found: dict[str, Any]) -> list[Card]:
-    return sampled(shared_run, "synthesis") + held_out(shared_run, list(found["methods"]))
+    return cards_of(shared_run, found)
 
 
 @pytest.fixture(scope="module")
 def html(shared_run: dict[str, Output], found: dict[str, Any], cards: list[Card]) -> str:
-    return page(found, losses(shared_run), cards)
+    return page(found, losses_of(shared_run, found), cards)
 
 
 def evil_card(text: str = EVIL) -> Card:
@@ -175,14 +184,14 @@ def test_page_is_small(html: str) -> None:
 def test_page_is_the_same_every_time(
     shared_run: dict[str, Output], found: dict[str, Any], cards: list[Card], html: str
 ) -> None:
-    assert page(found, losses(shared_run), cards) == html
+    assert page(found, losses_of(shared_run, found), cards) == html
 
 
 @pytest.mark.parametrize(
     "left",
     [
-        ("credit",),
-        ("credit", "sampling", "verification"),
+        ("credit/sft",),
+        ("credit/sft", "sampling/sft", "verification/sft"),
         ("training/sft", "training/rft", "training/dpo", "training/step_dpo"),
         ("evaluation/sft",),
         ("evaluation/base", "evaluation/sft", "evaluation/rft", "evaluation/dpo", "evaluation/step_dpo"),
@@ -193,11 +202,12 @@ def test_page_without_stages(
 ) -> None:
     inputs = {n: o for n, o in shared_run.items() if n not in left}
     some = results(build_recipe(), inputs)
-    shown = sampled(inputs, "synthesis") + held_out(inputs, list(some["methods"]))
-    text = "".join(Reader(page(some, losses(inputs), shown)).text)
-    assert ("▼ first pit" in text) == ("credit" not in left)
-    assert ("Yield" in text) == ("sampling" not in left)
-    assert ("Loss by optimiser step" in text) == ("training/sft" not in left)
+    shown = cards_of(inputs, some)
+    text = "".join(Reader(page(some, losses_of(inputs, some), shown)).text)
+    assert ("▼ first pit" in text) == ("credit/sft" not in left)
+    assert ("Yield" in text) == ("sampling/sft" not in left)
+    evaluated = "evaluation/base" not in left
+    assert ("Loss by optimiser step" in text) == (evaluated and "training/sft" not in left)
     assert ("Greedy" in text or "greedily" in text) == ("evaluation/base" not in left)
 
 
@@ -251,7 +261,8 @@ def method(value: float, low: float | None = None, difference: float = 0.1) -> d
     ],
 )
 def test_headline_claims_no_more_than_was_measured(methods: dict[str, Any], expected: str) -> None:
-    assert headline({"methods": methods, "evaluation": {"split": "test"}}) == expected
+    titles = {"sft": "SFT", "rft": "RFT", "step_dpo": "per-step DPO"}
+    assert headline({"methods": methods, "titles": titles, "evaluation": {"split": "test"}}) == expected
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.25, "+0.25"), (-0.5, "−0.50"), (0.0, "0.00"), (-0.001, "0.00")])

@@ -11,11 +11,17 @@ import pytest
 
 from app.recipe import Recipe
 from app.records import StepValue, Trace, Verdict
-from app.report.results import answers_of, results
+from app.report import results as module
+from app.report.results import answers_of
 from app.statistics import wilson
 from app.store import Output
+from tests.report.conftest import shown_of
 
 Run = dict[str, Output]
+
+
+def results(recipe: Recipe, inputs: Run) -> dict[str, Any]:
+    return module.results(recipe, inputs, shown_of(inputs))
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +73,21 @@ def test_drawn_samples_give_pass_and_majority(found: dict[str, Any], shared_run:
 
 
 def test_yield_counts_every_trace(found: dict[str, Any], shared_run: Run) -> None:
-    traces = Trace.from_table(shared_run["sampling"].read())
-    verdicts = {v.trace_id: v.outcome for v in Verdict.from_table(shared_run["verification"].read())}
-    yielded = found["yield"]
+    traces = Trace.from_table(shared_run["sampling/sft"].read())
+    verdicts = {v.trace_id: v.outcome for v in Verdict.from_table(shared_run["verification/sft"].read())}
+    yielded = found["samples"]["sft"]["yield"]
     assert yielded["traces"] == len(traces) == sum(yielded["outcomes"].values())
     right = [t for t in traces if verdicts[t.id] == "correct"]
     assert yielded["outcomes"]["correct"] == len(right)
     assert yielded["problems_solved"] == len({t.problem_id for t in right})
     assert yielded["problems"] == 40
     assert yielded["tokens_per_accepted"] == pytest.approx(sum(len(t.token_ids) for t in traces) / len(right))
-    assert yielded["datasets"] == {"sft": 120, "rft": 180, "dpo": 180, "step_dpo": 180}
+    assert found["datasets"] == {"sft": 120, "rft": 180, "dpo": 180, "step_dpo": 180}
 
 
 def test_credit_counts_traces_and_pits(found: dict[str, Any], shared_run: Run) -> None:
-    rows = StepValue.from_table(shared_run["credit"].read())
-    assert found["credit"] == {
+    rows = StepValue.from_table(shared_run["credit/sft"].read())
+    assert found["samples"]["sft"]["credit"] == {
         "traces": len({row.trace_id for row in rows}),
         "first_pits": sum(row.first_pit for row in rows),
         "prefixes": sum(row.q is not None for row in rows),
@@ -125,11 +131,14 @@ def test_a_mixed_version_is_shown(shared_run: Run, build_recipe: Callable[..., R
     assert mixed["versions"]["ray"] == ["2.60.0", "2.61.0"]
 
 
-@pytest.mark.parametrize("left", [(), ("credit",), ("credit", "sampling", "verification"), ("synthesis",)])
+@pytest.mark.parametrize(
+    "left", [(), ("credit/sft",), ("credit/sft", "sampling/sft", "verification/sft"), ("synthesis",)]
+)
 def test_stages_may_be_absent(shared_run: Run, build_recipe: Callable[..., Recipe], left: tuple[str, ...]) -> None:
     found = results(build_recipe(), {n: o for n, o in shared_run.items() if n not in left})
-    assert (found["credit"] is None) == ("credit" in left)
-    assert (found["yield"] is None) == ("sampling" in left)
+    sampled = found["samples"].get("sft")
+    assert (sampled is None) == ("sampling/sft" in left)
+    assert sampled is None or (sampled["yield"] and (sampled["credit"] is None) == ("credit/sft" in left))
     assert list(found["methods"])
 
 

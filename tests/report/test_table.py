@@ -21,8 +21,13 @@ def method(value: float | None, versus: float | None = None, undecided: int = 0,
     return {"accuracy": estimate(value, low, high, n) | {"undecided": undecided}, "versus": compared}
 
 
+def told(baseline: str | None, **methods: Any) -> dict[str, Any]:
+    titles = {"base": "base", "sft": "SFT", "rft": "RFT"}
+    return {"baseline": baseline, "methods": methods, "order": list(methods), "titles": titles}
+
+
 def test_table() -> None:
-    table = accuracy_table({"baseline": "sft", "methods": {"sft": method(0.7), "rft": method(0.785, 0.085)}})
+    table = accuracy_table(told("sft", sft=method(0.7), rft=method(0.785, 0.085)))
     assert table.split("\n") == [
         "method  accuracy  95% interval  vs SFT, points   95% interval  problems",
         "------  --------  ------------  --------------  -------------  --------",
@@ -32,13 +37,13 @@ def test_table() -> None:
 
 
 def test_table_tells_of_undecided_answers() -> None:
-    table = accuracy_table({"baseline": "base", "methods": {"base": method(0.1), "rft": method(0.2, 0.1, undecided=7)}})
+    table = accuracy_table(told("base", base=method(0.1), rft=method(0.2, 0.1, undecided=7)))
     assert table.split("\n")[0].endswith("undecided") and table.split("\n")[3].endswith("7")
     assert "vs base, points" in table
 
 
 def test_table_without_judged_answers() -> None:
-    table = accuracy_table({"baseline": None, "methods": {"rft": method(None, n=0, undecided=5)}})
+    table = accuracy_table(told(None, rft=method(None, n=0, undecided=5)))
     assert table.split("\n")[2].split() == ["RFT", "–", "–", "0", "5"]
 
 

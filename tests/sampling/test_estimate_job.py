@@ -20,7 +20,7 @@ from jobs.estimate import main
 RECIPE: dict[str, Any] = {
     "name": "guess",
     "problems": {"train": 40, "validation": 1, "test": 1},
-    "sampling": {"policy": "base", "samples": 4, "problems_per_shard": 2},
+    "sampling": {"samples": 4, "problems_per_shard": 2},
     "prices": {"currency": "EUR", "cpu_hour": 36.0},
 }
 
@@ -81,7 +81,7 @@ def test_a_pilot_is_sampled_judged_and_scaled_up(
         ([], "its input problems has not run"),
         (["--problems", "0"], "give at least 1"),
         (["--set", "sampling=null"], "no sampling part"),
-        (["--set", "sampling.policy=sft"], "add training.sft"),
+        (["--policy", "sft"], "--policy sft: the recipe does not sample it"),
     ],
 )
 def test_what_cannot_be_estimated_is_said(

@@ -40,13 +40,13 @@ def context(root: Path | str, place: dict[str, Any] | None = None, **sampling: A
         {
             "name": "test",
             "problems": {"train": 1, "validation": 1, "test": 1},
-            "sampling": {"policy": "base", "samples": 6, "problems_per_shard": 4, **sampling},
+            "sampling": {"samples": 6, "problems_per_shard": 4, **sampling},
             "placement": {"sampling": {"cpus": 0.5, **(place or {})}},
         }
     )
-    options = {"problems": "problems", "policy": "base"}
+    options = {"policy": recipe.model}
     return StageContext(
-        Stage("sampling", stage.run, {}, ("problems",), options=options),
+        Stage("sampling/base", stage.run, {}, {"problems": "problems"}, options=options),
         recipe,
         {"problems": source},
         Output(str(root), "sampling", f"k{next(COUNT)}"),

@@ -123,22 +123,29 @@ def context_of(
     """The context of stage training/METHOD under `root`, over a data set of `rows` or of 24 random ones."""
     from app.training import launch
 
-    base = {"init": "base", "batch": 8, "micro_batch": 4, "learning_rate": 5e-3, "max_length": 64, "precision": "fp32"}
+    base = {"batch": 8, "micro_batch": 4, "learning_rate": 5e-3, "max_length": 64, "precision": "fp32"}
     body = {**base, **({} if {"epochs", "steps"} & set(settings) else {"epochs": 1}), **settings}
     recipe = Recipe.model_validate(
         {
             "name": "test",
             "model": {"path": str(model)},
             "problems": {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1},
-            "training": {method: body},
+            "sampling": {},
+            "credit": {},
+            "runs": {method: {"method": method, **body}},
             "placement": {"training": placement or {}},
         }
     )
-    name = f"datasets/{method}"
     data = write_rows(root, method, rows_of(method, 24) if rows is None else rows)
-    options = {"dataset": name, "policy": "base", "evaluator": evaluator}
-    stage = Stage(f"training/{method}", launch.run, body, (name,), options=options)
-    inputs = {name: data, "problems": Output(str(root), "problems", "k")}
+    options = {
+        "settings": recipe.trained()[method].training,
+        "method": method,
+        "start": recipe.model,
+        "reference": None,
+    }
+    options |= {"evaluator": evaluator}
+    stage = Stage(f"training/{method}", launch.run, body, {"dataset": f"datasets/{method}"}, options=options)
+    inputs = {"dataset": data, "held_out": Output(str(root), "problems", "k")}
     return StageContext(stage, recipe, inputs, Output(str(root), f"training/{method}", "k"), Progress(stage.name))
 
 
@@ -173,6 +180,6 @@ def make_trainer(one_rank: None, make_context: MakeContext) -> Callable[..., Any
 
         job = make_job(make_context(*arguments, **settings))
         job.output.local().mkdir(parents=True, exist_ok=True)
-        return Trainer(job, load(job.dataset, job.method, job.settings.max_length, job.preference), torch.device("cpu"))
+        return Trainer(job, load(job.dataset, job.settings.max_length, job.preference), torch.device("cpu"))
 
     return make

@@ -19,7 +19,8 @@ def check(recipe: Any, problems: Any) -> None:
 class HeldOut:
     """Knows the accuracy of each step; notes beside the candidates what it was asked.
 
-    Files in the folder of the stage steer it: `die` ends its process once, `refuse` makes it raise a UserError.
+    Files in the folder of the stage steer it: `die` ends its process once, `refuse` makes it raise a UserError, and
+    after `weak` the start is the worst of all; without it, it is as good as the best.
     """
 
     def __init__(self, recipe: Any, problems: Any, count: int) -> None:
@@ -36,7 +37,7 @@ class HeldOut:
             raise UserError("no validation problems there")
         with (stage / "asked.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, "fingerprint": fingerprint, "pid": os.getpid()}) + "\n")
-        accuracy = ACCURACIES.get(step, 0.9)
+        accuracy = 0.1 if not step and (stage / "weak").exists() else ACCURACIES.get(step, 0.9)
         return {
             "accuracy": accuracy,
             "correct": accuracy * self.count,

@@ -79,7 +79,7 @@ def test_without_adapters_the_model_is_the_base_and_training_goes_on(tiny_model:
 
 def test_trees_equal_one_by_one_with_adapters_and_checkpointing(tiny_model: Path, tmp_path: Path) -> None:
     model = TokenLogProbs(adapted(tiny_model).train())
-    corpus = load(write_rows(tmp_path, "dpo", rows_of("dpo", 6)), "dpo", 64)
+    corpus = load(write_rows(tmp_path, "dpo", rows_of("dpo", 6)), 64)
     wanted, wanted_gradients = one_by_one(model, corpus)
     assert all(".lora_" in name for name in wanted_gradients)
     for checkpointing in (False, True):
@@ -179,7 +179,7 @@ def on_workers(model: Path, root: Path, workers: int, zero: int, precision: str)
     how: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 1, "lora": LORA, "precision": precision}
     job = make_job(context_of(model, "dpo", root, placement={"workers": workers, "zero": zero}, **how))
     job.output.local().mkdir(parents=True, exist_ok=True)
-    return Trainer(job, load(job.dataset, job.method, job.settings.max_length, job.preference), torch.device("cpu"))
+    return Trainer(job, load(job.dataset, job.settings.max_length, job.preference), torch.device("cpu"))
 
 
 def go_on_elsewhere(model: Path, root: Path) -> None:
@@ -221,9 +221,9 @@ def test_a_live_reference_is_the_stored_one(make_trainer: MakeTrainer, tmp_path:
 
 def test_a_live_reference_needs_adapters() -> None:
     with pytest.raises(ValueError, match="reference: live needs lora"):
-        PreferenceSettings.model_validate({"init": "base", "epochs": 1, "reference": "live"})
+        PreferenceSettings.model_validate({"epochs": 1, "reference": "live"})
 
 
 def test_quantised_weights_need_a_gpu(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(UserError, match=r"training\.sft\.lora\.quantize: needs a GPU"):
+    with pytest.raises(UserError, match=r"runs\.sft\.lora\.quantize: needs a GPU"):
         make_trainer("sft", lora={**LORA, "quantize": True})

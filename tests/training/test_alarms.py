@@ -20,7 +20,7 @@ def row(step: int, gain: float, length: float = 10.0) -> dict[str, Any]:
 
 
 def corpus_of(tmp_path: Path, rows: list[Any], method: str = "dpo") -> Any:
-    return load(write_rows(tmp_path, method, rows), method, 64)
+    return load(write_rows(tmp_path, method, rows), 64)
 
 
 def test_a_falling_chosen_branch_is_told_once_and_counted_each_step() -> None:

@@ -77,7 +77,7 @@ def test_no_recipe_can_name_a_checkpoint(key: str) -> None:
     body = {
         "name": "r",
         "problems": {"train": 1, "validation": 1, "test": 1},
-        "training": {"sft": {"init": "base", "steps": 1, key: "/elsewhere/step-00000020"}},
+        "runs": {"sft": {"method": "sft", "steps": 1, key: "/elsewhere/step-00000020"}},
     }
     with pytest.raises((ValueError, UserError), match=key):
-        Recipe.model_validate(body)
+        Recipe.model_validate(body).trained()

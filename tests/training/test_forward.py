@@ -36,7 +36,7 @@ def corpus(tmp_path: Path) -> Corpus:
     rows.append(pair(4, rng, chosen_token_ids=[9, 8, 7, 1], rejected_token_ids=[9, 8, 5, 4, 1]))
     rows.append(pair(5, rng, chosen_token_ids=[9, 8], rejected_token_ids=[9, 8, 5]))
     rows.append(pair(6, rng, problem_id="p4", prompt_token_ids=[*rows[4].prompt_token_ids, 9, 8]))  # a later pit of p4
-    return load(write_rows(tmp_path, "dpo", rows), "dpo", 64)
+    return load(write_rows(tmp_path, "dpo", rows), 64)
 
 
 def result(model: TokenLogProbs, corpus: Corpus, **how: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -144,7 +144,7 @@ def test_logits_are_never_held_beyond_a_chunk(tmp_path: Path, monkeypatch: pytes
         tie_word_embeddings=True,
     )
     model = TokenLogProbs(LlamaForCausalLM(config))
-    corpus = load(write_rows(tmp_path, "dpo", [pair(i, rng) for i in range(4)]), "dpo", 64)
+    corpus = load(write_rows(tmp_path, "dpo", [pair(i, rng) for i in range(4)]), 64)
     targets = len(corpus.rows(range(4)).targets)
     assert targets > 20
 

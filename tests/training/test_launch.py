@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ def test_a_tokenizer_smaller_than_its_data_is_refused(
     body["model"]["vocab"] = {word: i for word, i in body["model"]["vocab"].items() if i < 30}
     (folder / "tokenizer.json").write_text(json.dumps(body))
     context = make_context("sft")
-    recipe = context.recipe.model_copy(update={"model": context.recipe.model.model_copy(update={"path": str(folder)})})
-    smaller = StageContext(context.stage, recipe, context.inputs, context.output, context.progress)
+    start = context.recipe.model.model_copy(update={"path": str(folder)})
+    stage = replace(context.stage, options=context.stage.options | {"start": start})
+    smaller = StageContext(stage, context.recipe, context.inputs, context.output, context.progress)
     with pytest.raises(UserError, match=r"the tokenizer of .* knows only 30 tokens"):
         launch.run(smaller)
 

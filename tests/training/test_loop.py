@@ -324,7 +324,7 @@ def test_exported_weights_load_and_are_those_of_the_engine(make_trainer: MakeTra
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:
-    base = {"init": "base", "epochs": 1, "learning_rate": 1.0, "warmup": 0.2}
+    base = {"epochs": 1, "learning_rate": 1.0, "warmup": 0.2}
 
     def rates(schedule: str) -> list[float]:
         settings = TrainSettings.model_validate({**base, "schedule": schedule})

@@ -19,7 +19,7 @@ PAIR = st.tuples(LOGPS, LOGPS)
 
 
 def settings(**values: Any) -> PreferenceSettings:
-    return PreferenceSettings.model_validate({"init": "base", "epochs": 1, **values})
+    return PreferenceSettings.model_validate({"epochs": 1, **values})
 
 
 def one(policy: tuple[float, float], reference: tuple[float, float], lengths: tuple[int, int], **values: Any) -> float:

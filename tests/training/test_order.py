@@ -14,7 +14,7 @@ BATCHES = st.integers(1, 40)
 
 
 def settings(**values: object) -> TrainSettings:
-    return TrainSettings.model_validate({"init": "base", **values})
+    return TrainSettings.model_validate({**values})
 
 
 @given(COUNTS, BATCHES, st.integers(1, 4), st.integers(0, 5))

@@ -18,12 +18,12 @@ EARLY = {"evaluate_every": 10, "patience": 3}
 
 def recipe(problems: dict[str, Any] | None = None, max_tokens: int = 512, **sft: Any) -> Recipe:
     counts = {"train": 6, "validation": 4, "test": 4} | (problems or {})
-    training = {"sft": {"init": "base", "steps": 30, **sft}}
+    runs = {"sft": {"method": "sft", "steps": 30, **sft}}
     return Recipe.model_validate(
         {
             "name": "r",
             "problems": {"source": {"kind": "world"}, **counts},
-            "training": training,
+            "runs": runs,
             "evaluation": {"max_tokens": max_tokens},
         }
     )
@@ -40,13 +40,13 @@ def key(recipe: Recipe) -> str:
 
 def test_patience_without_evaluations_is_refused() -> None:
     with pytest.raises(ValidationError, match="patience needs evaluate_every"):
-        TrainSettings(init="base", steps=3, patience=2)
+        TrainSettings(steps=3, patience=2)
 
 
 def test_evaluations_read_the_problems_and_bring_their_evaluator() -> None:
     plain, early = training_stage(recipe()), training_stage(recipe(**EARLY))
-    assert "problems" not in plain.inputs and "evaluator" not in plain.options
-    assert "problems" in early.inputs and early.options["evaluator"] == "app.evaluation.during"
+    assert "held_out" not in plain.inputs and "evaluator" not in plain.options
+    assert "held_out" in early.inputs and early.options["evaluator"] == "app.evaluation.during"
 
 
 def test_what_decides_the_evaluations_decides_the_key() -> None:
@@ -56,9 +56,7 @@ def test_what_decides_the_evaluations_decides_the_key() -> None:
 
 
 def test_no_validation_problems_are_noticed_before_anything_runs() -> None:
-    with pytest.raises(
-        UserError, match=r"training.sft.evaluate_every: no validation problems; raise problems.validation"
-    ):
+    with pytest.raises(UserError, match=r"runs.sft.evaluate_every: no validation problems; raise problems.validation"):
         build(recipe({"validation": 0}, **EARLY))
 
 
@@ -67,8 +65,8 @@ def test_a_run_starts_from_whole_weights_only() -> None:
     changes = {"lora": {"merge": False}}
     plain = recipe(**changes).model_dump()
     build(Recipe.model_validate(plain))
-    follower = {"training": {**plain["training"], "rft": {"init": "sft", "steps": 1}}, "sampling": {"samples": 1}}
-    with pytest.raises(UserError, match=r"training\.sft\.lora\.merge is false: training\.rft starts from it"):
+    follower = {"runs": {**plain["runs"], "more": {"method": "sft", "init": "sft", "steps": 1}}}
+    with pytest.raises(UserError, match=r"runs\.sft\.lora\.merge is false: runs\.more starts from it"):
         build(Recipe.model_validate({**plain, **follower}))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UserError
+from app.policy import base_policy, trained_policy
 from app.progress import Progress
 from app.stage import StageContext
+from app.store import Output
 from app.training import checkpoint, launch
 from app.training.boards import Boards
 from app.training.candidates import Candidates, choose
@@ -247,6 +250,45 @@ def test_early_stopping_keeps_the_best(ray_local: str, make_context: MakeContext
     assert "the model is that of step 4: 60.0% on validation problems" in told
     assert not context.output.local("candidates").exists()
     assert list(context.output.local("tensorboard").iterdir())
+
+
+GATE = {"steps": 4, "gate": True, "schedule": "constant", "warmup": 0, "evaluator": HOW["evaluator"]}
+
+
+def test_a_gate_keeps_a_start_that_no_candidate_beats(
+    ray_local: str, make_context: MakeContext, capsys: Any, tmp_path: Path
+) -> None:
+    """The stage's model is its start, by name; without evaluate_every the only other candidate is the last step."""
+    context = make_context("sft", root=tmp_path, **GATE)
+    launch.run(context)
+    rows = context.output.read(kind="evaluations").to_pylist()
+    assert [row["step"] for row in rows] == [0, 4]
+    assert context.output.counts()["kept_start"] == 1 and context.output.counts()["model_step"] == 0
+    start = context.recipe.model.path
+    kept = trained_policy(context.output)
+    assert (kept.path, kept.fingerprint) == (start, base_policy(context.recipe.model).fingerprint)
+    assert not context.output.local("model").exists() and not context.output.local("candidates").exists()
+    assert "the model is the one it started from: no candidate is better" in capsys.readouterr().err
+    launch.run(context)  # done is done
+
+    stage = replace(context.stage, name="training/next", options=context.stage.options | {"start": None})
+    after = Output(str(tmp_path), "training/next", "k")
+    passed = StageContext(stage, context.recipe, {"start": context.output}, after, Progress("training/next"))
+    launch.run(passed)  # the next round, whose data set was left out
+    assert trained_policy(after) == kept and after.counts() == {"kept_start": 1.0}
+
+
+def test_a_gate_keeps_the_best_candidate(ray_local: str, make_context: MakeContext, tmp_path: Path) -> None:
+    whole = make_context("sft", root=tmp_path / "whole", steps=4, schedule="constant", warmup=0)
+    launch.run(whole)
+    context = make_context("sft", root=tmp_path / "gate", **(GATE | {"steps": 8, "evaluate_every": 2}))
+    context.output.local().mkdir(parents=True)
+    (context.output.local() / "weak").touch()
+    launch.run(context)
+    rows = context.output.read(kind="evaluations").to_pylist()
+    assert [(row["step"], row["accuracy"]) for row in rows] == [(0, 0.1), (2, 0.2), (4, 0.6), (6, 0.5), (8, 0.4)]
+    assert context.output.counts()["model_step"] == 4 and "kept_start" not in context.output.counts()
+    assert close(weights(context.output.local("model")), weights(whole.output.local("model")), 0)
 
 
 def test_early_stopping_at_an_address(
