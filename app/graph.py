@@ -15,7 +15,7 @@ from app.recipe import Recipe
 from app.runs import BASE, Run
 from app.stage import Stage, StageContext
 from app.training.settings import PreferenceSettings
-from app.verification import fingerprint
+from app.verification.verifier import verifier_of
 
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
@@ -112,7 +112,8 @@ class _Builder:
         self.prints = {name: base_policy(model).fingerprint for name, model in self.models.items()}
         self.common = {"base": self.prints[BASE], "rendering": recipe.rendering.model_dump(mode="json")}
         self.seeded = self.common | {"seed": recipe.seed}
-        self.judged = self.seeded | {"verifier": fingerprint()}
+        self.verifier = verifier_of(recipe.verification).fingerprint()
+        self.judged = self.seeded | {"verifier": self.verifier}
         self.source = "synthesis" if recipe.synthesis else "problems"
         self.newest: dict[str, str] = {}  # run -> its training stage
         self.shown: list[str] = []  # policies, in the order of the report
@@ -236,7 +237,7 @@ class _Builder:
         options: dict[str, Any] = {"settings": run.training, "method": run.method.name}
         options |= {"start": self.models.get(start), "reference": self.models.get(reference or "")}
         if run.training.judged:  # what the evaluations depend on decides the weights where they choose among them
-            settings |= {"verifier": fingerprint(), "max_tokens": self.recipe.evaluation.max_tokens}
+            settings |= {"verifier": self.verifier, "max_tokens": self.recipe.evaluation.max_tokens}
             inputs["held_out"] = "problems"
             options["evaluator"] = "app.evaluation.during"
         module = "app.training.launch"
@@ -261,10 +262,10 @@ class _Builder:
         inputs = {"problems": self.source} | self.role("policy", policy, settings)
         more: dict[str, Any] = {"recipe": recipe, "after": after, "policy": self.models.get(policy)}
         if recipe.sampling.until:
-            settings["verifier"] = fingerprint()  # it decides when the quotas are met
+            settings["verifier"] = self.verifier  # it decides when the quotas are met
         roles = {"sampling": self.add(f"sampling/{policy}", "app.sampling.stage", settings, inputs, **more)}
         judged = {"problems": self.source, **roles}
-        verifier = {"verifier": fingerprint()}
+        verifier = {"verifier": self.verifier}
         name = f"verification/{policy}"
         roles["verification"] = self.add(name, "app.verification.stage", verifier, judged, recipe=recipe, after=after)
         if credit:

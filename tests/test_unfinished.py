@@ -110,7 +110,8 @@ def verified(folder: Path, problems: list[Problem], traces: list[Trace]) -> dict
     asyncio.run(worker.process(0))
     recipe = world.recipe()
     for name, output in outputs.items():
-        context = StageContext(Stage(name, print, {}), recipe, {}, output, Progress(name, out=io.StringIO()))
+        reads = {"sampling": outputs["sampling"]} if name == "verification" else {}
+        context = StageContext(Stage(name, print, {}), recipe, reads, output, Progress(name, out=io.StringIO()))
         session = {"started": "", "seconds": 1.0, "cpus": 0.0, "gpus": 0.0}
         output.finish(manifest(context, [session]))
     return outputs

@@ -18,7 +18,7 @@ from app.verification.gate import check_references
 
 def check(recipe: Recipe, problems: Output) -> None:
     """Raise UserError where too many references of the validation problems cannot be read."""
-    check_references(problems, "validation", recipe.verification.bad_references, "evaluation beside training")
+    check_references(problems, "validation", recipe.verification, "evaluation beside training")
 
 
 class HeldOut:
