@@ -23,7 +23,7 @@ from tests.smollm import served
 def test_only_the_base_policy_is_asked_of_the_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that the run trained is not there: it gets an engine of its own."""
     started = []
-    monkeypatch.setattr(stage, "VllmEngine", lambda path, *_: started.append(path))
+    monkeypatch.setattr(stage, "create", lambda policy, *_: started.append(policy.path))
     asked = context(tmp_path, {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "world"}})
     base = base_policy(asked.recipe.model)
     assert isinstance(stage.EngineWorker(asked.recipe, base).engine, OpenAIEngine)
