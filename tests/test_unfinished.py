@@ -153,7 +153,7 @@ def test_a_cut_rollout_is_unfinished_in_credit(tmp_path: Path, monkeypatch: pyte
             return dataclasses.replace(done, finish_reason="length") if len(self.requests) % 2 else done
 
     cutting = Cutting(made, world.renderer())
-    monkeypatch.setattr("app.sampling.stage.VllmEngine", lambda *args, **kwargs: cutting)
+    monkeypatch.setattr("app.sampling.stage.create", lambda *args, **kwargs: cutting)
     output = Output(str(tmp_path), "credit", "k")
     worker = CreditWorker(
         world.recipe(), world.POLICY, inputs["problems"], inputs["sampling"], inputs["verification"], output

@@ -84,7 +84,7 @@ def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> Non
     check_references(problems, "train", context.recipe.verification, context.stage.name)
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe))
     report(context)
 
 

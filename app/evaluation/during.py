@@ -46,10 +46,10 @@ class HeldOut:
             if self.worker is None:
                 self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
             elif policy.adapter:
-                self.worker.engine = self.worker.engine.serving(policy.adapter)  # type: ignore[attr-defined]
+                self.worker.engine = self.worker.engine.serving(policy.adapter)
                 self.worker.policy = policy
             else:
-                await self.worker.engine.load_weights(folder)  # type: ignore[attr-defined]
+                await self.worker.engine.load_weights(folder)
                 self.worker.policy = policy
             answered = await self.worker.answer(0)  # an adapter is read at its first request
         outcomes = [verdict.outcome for verdict in answered.verdicts]

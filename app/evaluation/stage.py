@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from app.errors import UserError
 from app.policy import Policy
 from app.problems.select import Problems
-from app.recipe import Recipe
+from app.recipe import EngineRole, Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
 from app.sampling.engine import Completion, Request, fitting
 from app.sampling.programs import trace_of
@@ -36,6 +36,8 @@ class Answered:
 
 class EvaluationWorker(EngineWorker):
     """Shard i = the i-th slice of the held-out problems: their traces (sample 0 greedy, 1.. drawn) and verdicts."""
+
+    role: EngineRole = "evaluation"
 
     def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
         super().__init__(recipe, policy)
@@ -106,7 +108,7 @@ def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker
     check_references(problems, settings.split, context.recipe.verification, context.stage.name)
     shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output)
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe, "evaluation"))
     _report(context)
 
 
@@ -117,7 +119,7 @@ def _report(context: StageContext) -> None:
     if skipped == asked:
         raise UserError(
             f"{context.stage.name}: none of {asked:,.0f} problems fits the model's context; "
-            "raise placement.sampling.max_model_len"
+            f"raise {context.recipe.placement.named('evaluation')}.max_model_len"
         )
     if skipped:
         context.progress.say(f"{skipped:,.0f} of {asked:,.0f} problems skipped: their prompts do not fit the context")

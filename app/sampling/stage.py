@@ -6,17 +6,16 @@ import uuid
 
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import Problems
-from app.recipe import Recipe
+from app.recipe import EngineRole, Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling import utilisation
+from app.sampling.backends import create
 from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
 from app.sampling.programs import sample_n
 from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
-from app.sampling.settings import EnginePlacement
 from app.sampling.until import Judge, Search, sample_until
-from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
@@ -31,8 +30,12 @@ Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
 class EngineWorker:
     """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`.
 
+    `role` says by which placement its engine runs.
+
     Raises UserError where the policy cannot be served as the placement asks.
     """
+
+    role: EngineRole = "sampling"
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy.here()
@@ -48,11 +51,11 @@ class EngineWorker:
         return Renderer(self.policy.path, self.recipe.rendering, self.revision, self.trust_remote_code)
 
     def start_engine(self) -> Engine:
-        """vLLM, beside this actor; or, for the base policy, the endpoint that the placement names."""
-        place = self.recipe.placement.sampling
+        """The placement's backend, beside this actor; or, for the base policy, the endpoint that is named there."""
+        place = self.recipe.placement.engines(self.role)
         if place.endpoint and self.policy.fingerprint == base_policy(self.recipe.model).fingerprint:
             return endpoint_engine(place.endpoint, place.max_model_len)
-        return VllmEngine(self.policy.path, place, self.revision, self.trust_remote_code, self.policy.adapter)
+        return create(self.policy, place, self.revision, self.trust_remote_code)
 
 
 class SamplingWorker(EngineWorker):
@@ -148,9 +151,10 @@ def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[st
     }
 
 
-def pool(placement: EnginePlacement) -> Pool:
-    """Engine actors for `map_shards`."""
-    return Pool.of(placement, "placement.sampling", placement.gpus, placement.concurrent_shards)
+def pool(recipe: Recipe, role: EngineRole = "sampling") -> Pool:
+    """Engine actors of a role for `map_shards`."""
+    place = recipe.placement.engines(role)
+    return Pool.of(place, recipe.placement.named(role), place.gpus, place.concurrent_shards)
 
 
 def policy_of(context: StageContext) -> Policy:
@@ -166,7 +170,7 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     check_references(problems, "train", context.recipe.verification, context.stage.name)
     shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe))
     report(context)
 
 

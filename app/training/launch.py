@@ -77,9 +77,9 @@ def train(context: StageContext, job: Job, steps: int) -> None:
         feed = RemoteFeed() if job.output.remote else None
         fit(job, Follower(job, context.progress, done, steps, boards, feed), trials)
         if trials and not job.failure.exists():
-            place = context.recipe.placement.sampling
+            place = context.recipe.placement.engines("evaluation")
             need = Need(1, place.cpus, place.gpus, place.labels)
-            with watched(need, "placement.sampling", context.progress.say):
+            with watched(need, context.recipe.placement.named("evaluation"), context.progress.say):
                 trials.finish()
     finally:
         if trials:
@@ -254,7 +254,7 @@ class RemoteEvaluator:
     def __init__(self, context: StageContext, job: Job) -> None:
         import ray
 
-        place = context.recipe.placement.sampling
+        place = context.recipe.placement.engines("evaluation")
         evaluator = import_module(context.stage.options["evaluator"]).HeldOut
         labels = place.labels or None
         actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)

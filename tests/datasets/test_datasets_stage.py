@@ -40,7 +40,7 @@ def inputs(made: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> dic
     outputs = asyncio.run(world.sampled(folder, student, made, world.recipe()))
     credit = Output(str(folder), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.sampling.stage.VllmEngine", lambda *args, **kwargs: student)
+        patch.setattr("app.sampling.stage.create", lambda *args, **kwargs: student)
         before = [outputs[name] for name in ("problems", "sampling", "verification")]
         worker = CreditWorker(world.recipe(), world.POLICY, *before, credit)
     for shard in range(3):
