@@ -21,7 +21,7 @@ from app.verification.verifier import verifier_of
 REVISIONS = {
     "problems": 2,
     "synthesis": 1,
-    "datasets": 3,
+    "datasets": 4,
     "training": 3,
     "sampling": 3,
     "verification": 2,

@@ -237,6 +237,9 @@ def _pair(
         q_after=pit.after.q if pit else None,
         judged_before=pit.before.judged if pit else 0,
         judged_after=pit.after.judged if pit else 0,
+        correct_before=pit.before.correct if pit else 0,
+        correct_after=pit.after.correct if pit else 0,
+        exact_after=pit.after.exact if pit else False,
         step=pit.after.step if pit else None,
         confidence=pit.after.confidence if pit else None,
     )
