@@ -244,9 +244,9 @@ class PreferencePair(Record):
     """Chosen over rejected after a shared prompt. The prompt's last `prefix_tokens` tokens are the shared steps.
 
     DPO pairs have prefix_tokens = 0; per-step DPO pairs share the steps before the first pit. `q_before` and `q_after`
-    are Q before and after the rejected step, None for plain DPO; `correct_*` of `judged_*` are the rollouts behind them.
-    `exact_after`: nothing can change any more after the step, so that Q is known without rollouts. `step` is the pit's
-    number in the rejected trace, `confidence` how sure credit was of it.
+    are Q before and after the rejected step, None for plain DPO; `correct_*` of `judged_*` are the rollouts behind
+    them. `exact_after`: nothing can change any more after the step, so that Q is known without rollouts. `step` is the
+    pit's number in the rejected trace, `confidence` how sure credit was of it.
     """
 
     id: str
