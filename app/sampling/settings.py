@@ -94,7 +94,7 @@ class Endpoint(Settings):
 
 
 class EnginePlacement(ActorPlacement):
-    """Engine actors: never part of a key."""
+    """Engine actors: part of no key but for max_model_len and dtype."""
 
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
