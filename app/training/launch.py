@@ -38,6 +38,7 @@ POLL, REMOTE_POLL = 0.5, 2.0  # seconds between looks at a run's files, on a dis
 def run(context: StageContext) -> None:
     """Train and export the model of stage `training/METHOD`. A stopped run goes on from its last checkpoint."""
     if not context.pending(1):
+        tidy(context)
         return
     if passed := context.inputs.get("start") if "dataset" not in context.inputs else None:
         pass_on(context, passed)
@@ -354,3 +355,10 @@ def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) 
             f"and {counts['redone_steps']:.0f} steps made again"
         )
     job.output.write_shard(0, pa.Table.from_pylist(rows), counts)
+    tidy(context)
+
+
+def tidy(context: StageContext) -> None:
+    """Remove the checkpoints of a finished stage: with the optimiser's state they are several times the model."""
+    if not context.recipe.placement.training.keep_checkpoints:
+        discard(context.output, "checkpoints")
