@@ -50,10 +50,12 @@ def held(recipe: Recipe, stage: str) -> Held:
         return Held(training.workers, training.workers * training.cpus, training.workers * training.gpus)
     if folder == "verification":
         return _pool(place.verification)
-    if folder in ("sampling", "credit", "evaluation"):
+    if folder in ("sampling", "credit"):
         return _pool(place.sampling)
+    if folder == "evaluation":
+        return _pool(place.engines("evaluation"))
     if folder == "synthesis" and recipe.synthesis and recipe.synthesis.writer.kind == "vllm":
-        return _pool(place.sampling)
+        return _pool(place.engines("writer"))
     return NOTHING
 
 

@@ -11,17 +11,17 @@ from typing import Any
 from app.errors import UserError
 from app.methods import CREDIT, SAMPLES, TEACHER, find
 from app.policy import base_policy, file_digest
-from app.recipe import Recipe
+from app.recipe import EngineRole, Recipe
 from app.runs import BASE, Run
 from app.stage import Stage, StageContext
 from app.training.settings import PreferenceSettings
-from app.verification import fingerprint
+from app.verification.verifier import verifier_of
 
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
     "problems": 2,
     "synthesis": 1,
-    "datasets": 3,
+    "datasets": 4,
     "training": 3,
     "sampling": 3,
     "verification": 2,
@@ -29,6 +29,10 @@ REVISIONS = {
     "evaluation": 2,
     "report": 4,
 }
+
+
+# How a training fits its machine. They decide no result, and are what one changes where memory ran out.
+HOW = {"micro_batch", "gradient_checkpointing", "checkpoint_steps"}
 
 
 def build(recipe: Recipe) -> list[Stage]:
@@ -112,7 +116,8 @@ class _Builder:
         self.prints = {name: base_policy(model).fingerprint for name, model in self.models.items()}
         self.common = {"base": self.prints[BASE], "rendering": recipe.rendering.model_dump(mode="json")}
         self.seeded = self.common | {"seed": recipe.seed}
-        self.judged = self.seeded | {"verifier": fingerprint()}
+        self.verifier = verifier_of(recipe.verification).fingerprint()
+        self.judged = self.seeded | {"verifier": self.verifier}
         self.source = "synthesis" if recipe.synthesis else "problems"
         self.newest: dict[str, str] = {}  # run -> its training stage
         self.shown: list[str] = []  # policies, in the order of the report
@@ -169,6 +174,7 @@ class _Builder:
             settings["writer"].pop(address, None)
         if self.recipe.synthesis.writer.kind == "vllm":
             settings["writer"]["weights"] = base_policy(self.recipe.synthesis.writer.weights).fingerprint
+            settings["writer"] |= self.served("writer")
         self.add("synthesis", "app.problems.synthesis_stage", settings, {"problems": "problems"})
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -229,14 +235,15 @@ class _Builder:
         self, name: str, run: Run, dataset: str, start: str, after: str | None = None, reference: str | None = None
     ) -> str:
         assert run.training
-        settings = run.training.model_dump(mode="json") | self.seeded
+        settings = run.training.model_dump(mode="json", exclude=HOW) | self.seeded
         inputs = {"dataset": dataset} | self.role("start", start, settings)
         if reference and isinstance(run.training, PreferenceSettings):
             inputs |= self.role("reference", reference, settings)
         options: dict[str, Any] = {"settings": run.training, "method": run.method.name}
         options |= {"start": self.models.get(start), "reference": self.models.get(reference or "")}
         if run.training.judged:  # what the evaluations depend on decides the weights where they choose among them
-            settings |= {"verifier": fingerprint(), "max_tokens": self.recipe.evaluation.max_tokens}
+            settings |= {"verifier": self.verifier, "max_tokens": self.recipe.evaluation.max_tokens}
+            settings |= self.served("evaluation")
             inputs["held_out"] = "problems"
             options["evaluator"] = "app.evaluation.during"
         module = "app.training.launch"
@@ -249,6 +256,11 @@ class _Builder:
             return {}
         return {role: self.newest[policy]}
 
+    def served(self, role: EngineRole) -> dict[str, Any]:
+        """What of a placement decides what an engine writes: where it cuts, and in which numbers it works."""
+        place = self.recipe.placement.engines(role)
+        return {"max_model_len": place.max_model_len, "dtype": place.dtype}
+
     # -- what is asked of a policy ------------------------------------------------------------------------------------
 
     def samples(
@@ -257,25 +269,25 @@ class _Builder:
         """Traces of a policy, their verdicts and, where asked for, their step values."""
         recipe = recipe or self.recipe.asked_of(policy)
         assert recipe.sampling
-        settings = recipe.sampling.model_dump(mode="json") | self.seeded
+        settings = recipe.sampling.model_dump(mode="json") | self.seeded | self.served("sampling")
         inputs = {"problems": self.source} | self.role("policy", policy, settings)
         more: dict[str, Any] = {"recipe": recipe, "after": after, "policy": self.models.get(policy)}
         if recipe.sampling.until:
-            settings["verifier"] = fingerprint()  # it decides when the quotas are met
+            settings["verifier"] = self.verifier  # it decides when the quotas are met
         roles = {"sampling": self.add(f"sampling/{policy}", "app.sampling.stage", settings, inputs, **more)}
         judged = {"problems": self.source, **roles}
-        verifier = {"verifier": fingerprint()}
+        verifier = {"verifier": self.verifier}
         name = f"verification/{policy}"
         roles["verification"] = self.add(name, "app.verification.stage", verifier, judged, recipe=recipe, after=after)
         if credit:
             assert recipe.credit
-            settings = recipe.credit.model_dump(mode="json") | self.judged
+            settings = recipe.credit.model_dump(mode="json") | self.judged | self.served("sampling")
             inputs = judged | {"verification": roles["verification"]} | self.role("policy", policy, settings)
             roles["credit"] = self.add(f"credit/{policy}", "app.credit.stage", settings, inputs, **more)
         return roles
 
     def evaluation(self, policy: str) -> str:
-        settings = self.recipe.evaluation.model_dump(mode="json") | self.judged
+        settings = self.recipe.evaluation.model_dump(mode="json") | self.judged | self.served("evaluation")
         inputs = {"problems": "problems"} | self.role("policy", policy, settings)
         between = policy in self.newest and policy not in self.recipe.runs  # of a round that is not the last
         after = self.out[self.newest[policy]].after if between else None

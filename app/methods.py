@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from app.datasets.settings import DpoSettings, PrmSettings, RftSettings, SftSettings, StepDpoSettings
+from app.datasets.settings import (
+    AdvantageNllSettings,
+    AdvantageSftSettings,
+    DpoSettings,
+    PrmSettings,
+    RftSettings,
+    SftSettings,
+    StepDpoSettings,
+)
 from app.errors import UserError, nearest
 from app.settings import Settings
 from app.training.settings import PreferenceSettings, TrainSettings
@@ -24,6 +32,10 @@ TEACHER, SAMPLES, CREDIT = "teacher", "samples", "credit"  # what a data set may
 
 def _samples(_: Any) -> frozenset[str]:
     return frozenset({SAMPLES})
+
+
+def _credit(_: Any) -> frozenset[str]:
+    return frozenset({SAMPLES, CREDIT})
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,11 @@ def _rft_needs(data: RftSettings) -> frozenset[str]:
     return frozenset(wanted)
 
 
+_NO_GOOD_STEP = (
+    "Credit found no step of enough advantage; lower the run's min_advantage, or look at more steps: credit.search: "
+    "exhaustive, credit.correct_traces, credit.traces_per_problem"
+)
+
 for _method in (
     Method(
         "sft",
@@ -128,10 +145,30 @@ for _method in (
         "app.datasets.builders:step_dpo",
         StepDpoSettings,
         PreferenceSettings,
-        lambda _: frozenset({SAMPLES, CREDIT}),
+        _credit,
         ("#c8541a", "#ff9355"),
         "No first pit has enough value before it and a correct continuation; raise sampling.samples, "
         "credit.rollouts or credit.traces_per_problem, or lower the run's min_q_before",
+    ),
+    Method(
+        "advantage_sft",
+        "advantage-filtered SFT",
+        "app.datasets.builders:advantage_sft",
+        AdvantageSftSettings,
+        TrainSettings,
+        _credit,
+        ("#6d5bd0", "#ab9ff2"),
+        _NO_GOOD_STEP,
+    ),
+    Method(
+        "advantage_nll",
+        "advantage-weighted NLL",
+        "app.datasets.builders:advantage_nll",
+        AdvantageNllSettings,
+        TrainSettings,
+        _credit,
+        ("#a03c4f", "#ec93a3"),
+        _NO_GOOD_STEP,
     ),
     Method(
         "prm",
@@ -139,7 +176,7 @@ for _method in (
         "app.datasets.builders:prm",
         PrmSettings,
         None,
-        lambda _: frozenset({SAMPLES, CREDIT}),
+        _credit,
         empty="Credit looked at no trace: no problem has a correct and a wrong one; raise sampling.samples",
     ),
 ):

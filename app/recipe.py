@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -24,16 +24,28 @@ from app.settings import ModelSettings, Prices, RenderingSettings, Settings, fau
 from app.training.settings import TrainPlacement
 from app.verification.settings import VerificationSettings
 
+EngineRole = Literal["sampling", "writer", "evaluation"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Placement(Settings):
-    """Where and how wide stages run. Never changes results or keys."""
+    """Where and how wide stages run. Changes no results, and no keys but by max_model_len and dtype of engines."""
 
     sampling: EnginePlacement = EnginePlacement()
+    writer: EnginePlacement | None = None  # of new problems; none: as sampling
+    evaluation: EnginePlacement | None = None  # of held-out problems, beside training too; none: as sampling
     verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
     concurrent_stages: int = Field(default=1, ge=1)
+
+    def engines(self, role: EngineRole) -> EnginePlacement:
+        """Where the engines of a role run."""
+        own: EnginePlacement | None = getattr(self, role)
+        return self.sampling if own is None else own
+
+    def named(self, role: EngineRole) -> str:
+        """The key of the recipe that says so, for messages."""
+        return "placement.sampling" if getattr(self, role) is None else f"placement.{role}"
 
 
 class PolicyChange(Settings):

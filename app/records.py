@@ -179,6 +179,11 @@ class StepValue(Record):
     wrong_sums: int = 0
 
     @property
+    def exact(self) -> bool:
+        """Whether Q is certain and not sampled: its bounds are one."""
+        return self.judged > 0 and self.low == self.high
+
+    @property
     def hard(self) -> bool | None:
         """The hard label of the prefix (Math-Shepherd): some rollout ended right. None where nothing is known."""
         return self.correct > 0 if self.judged else None
@@ -239,7 +244,8 @@ class PreferencePair(Record):
     """Chosen over rejected after a shared prompt. The prompt's last `prefix_tokens` tokens are the shared steps.
 
     DPO pairs have prefix_tokens = 0; per-step DPO pairs share the steps before the first pit. `q_before` and `q_after`
-    are Q before and after the rejected step with their judged rollout counts, None and 0 for plain DPO. `step` is the
+    are Q before and after the rejected step, None for plain DPO; `correct_*` of `judged_*` are the rollouts behind
+    them. `exact_after`: nothing can change any more after the step, so that Q is known without rollouts. `step` is the
     pit's number in the rejected trace, `confidence` how sure credit was of it.
     """
 
@@ -258,6 +264,9 @@ class PreferencePair(Record):
     q_after: float | None = None
     judged_before: int = 0
     judged_after: int = 0
+    correct_before: int = 0
+    correct_after: int = 0
+    exact_after: bool = False
     weight: float = 1.0
     step: int | None = None
     confidence: float | None = None
@@ -279,6 +288,9 @@ class PreferencePair(Record):
             pa.field("q_after", pa.float64()),
             pa.field("judged_before", pa.int32(), nullable=False),
             pa.field("judged_after", pa.int32(), nullable=False),
+            pa.field("correct_before", pa.int32(), nullable=False),
+            pa.field("correct_after", pa.int32(), nullable=False),
+            pa.field("exact_after", pa.bool_(), nullable=False),
             pa.field("weight", pa.float64(), nullable=False),
             pa.field("step", pa.int32()),
             pa.field("confidence", pa.float64()),

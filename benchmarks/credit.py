@@ -39,6 +39,7 @@ from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.vllm import VllmEngine
 from app.tokens import TokenText
 from app.verification.stage import judge_traces
+from app.verification.verifier import BuiltIn
 from benchmarks.credit_scores import Score, Truth, World, distances, pairs, quality, reasons, score
 from benchmarks.table import Row, arguments, publish, row
 
@@ -96,7 +97,9 @@ class Bench:
 
     @property
     def sampler(self) -> Sampler:
-        return Sampler(self.engine, "world", judge_texts, self.renderer.decode, temperature=1.0, max_tokens=120)
+        return Sampler(
+            self.engine, "world", judge_texts(BuiltIn()), self.renderer.decode, temperature=1.0, max_tokens=120
+        )
 
     @property
     def world(self) -> World:

@@ -24,6 +24,7 @@ from app.sampling.settings import EnginePlacement, SamplingSettings, Until
 from app.sampling.stage import judge_beside
 from app.sampling.until import Judge, Search, Tally, sample_until
 from app.sampling.vllm import VllmEngine
+from app.verification.verifier import BuiltIn
 
 SAMPLES = 32
 SCRIPTED = Until(correct=4, incorrect=2)
@@ -107,7 +108,7 @@ def world(problems: int) -> tuple[Spent, Spent]:
         engine, found, aborted = VllmEngine(str(WORLD_MODEL), EnginePlacement(kv_cache_gib=0.5)), [], 0
         for way in (until, plain):
             counting = Counting(engine)
-            met = await way(counting, prompts, judge_beside, WORLD)
+            met = await way(counting, prompts, judge_beside(BuiltIn()), WORLD)
             lost = await engine.aborted_tokens() - aborted
             aborted += lost
             found.append(Spent(counting.tokens + lost, met))

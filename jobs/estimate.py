@@ -26,7 +26,7 @@ from app.recipe import Recipe, load
 from app.records import Trace
 from app.sampling.estimate import Estimate, Pilot, estimate, spread
 from app.store import Output
-from app.verification.stage import judge_traces
+from app.verification.verifier import verdicts, verifier_of
 from jobs.run import find_recipe
 
 
@@ -97,9 +97,11 @@ def sample(recipe: Recipe, steps: list[Step], step: Step, problems: Problems, co
     tokens = Counter({problem.id: 0 for problem in chosen})
     for trace in traces:
         tokens[trace.problem_id] += len(trace.token_ids)
-    verdicts = judge_traces(traces, answers)
+    asked = [answers[trace.problem_id] for trace in traces]
+    texts, endings = [t.text for t in traces], [t.finish_reason for t in traces]
+    judged = asyncio.run(verdicts(verifier_of(recipe.verification), asked, texts, endings))
     seconds = counts["engine_seconds"] + counts.get("surplus_seconds", 0.0)
-    return Pilot(list(tokens.values()), len(traces), sum(verdict.correct for verdict in verdicts), seconds)
+    return Pilot(list(tokens.values()), len(traces), sum(verdict.correct for verdict in judged), seconds)
 
 
 def report(recipe: Recipe, pilot: Pilot, whole: Estimate) -> str:

@@ -10,6 +10,7 @@ of the rows at a time (OUT.parts/): memory does not grow with the file, and the 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -24,7 +25,10 @@ if __name__ == "__main__":
 
 import pyarrow as pa
 
-from app.verification import fingerprint, judge_batch
+from app.records import Problem
+from app.verification.settings import BUILT_IN, VerificationSettings
+from app.verification.verifier import Verifier, verifier_of
+from app.verification.verifier import verdicts as verdicts_of
 from jobs.trace_files import PIECE, Parts, Source
 
 COLUMNS = ("outcome", "extracted", "reason", "tier", "seconds")
@@ -49,6 +53,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--previous-column", help="outcomes of an earlier grading, to print what changed (default: outcome, if there)"
     )
+    parser.add_argument(
+        "--verifier", default=BUILT_IN, metavar="NAME", help="built-in, math-verify, or module:Class of your own"
+    )
     parser.add_argument("--actors", type=int, default=0, help="Ray actors to judge in; 0: this process alone")
     return parser.parse_args(argv)
 
@@ -66,11 +73,21 @@ def check(source: Source, options: argparse.Namespace) -> None:
         raise SystemExit(f"--out {options.out}: name a .jsonl or .parquet file")
 
 
-def judged(batch: Verdicts, reference: str, text: str, question: str | None, finish: str | None) -> Verdicts:
+def judged(
+    batch: Verdicts, verifier: Verifier, reference: str, text: str, question: str | None, finish: str | None
+) -> Verdicts:
     """The verdict columns of a batch of rows."""
-    questions, endings = (batch[name] if name else None for name in (question, finish))
-    verdicts = judge_batch(batch[reference], batch[text], questions, endings)
-    return {name: [getattr(v, name) for v in verdicts] for name in COLUMNS}
+    rows = len(batch[text])
+    statements, endings = (batch[name] if name else [None] * rows for name in (question, finish))
+    answers = zip(statements, batch[reference], strict=True)
+    problems = [Problem(f"row-{n}", said or "", answer, "test", "file") for n, (said, answer) in enumerate(answers)]
+    found = asyncio.run(verdicts_of(verifier, problems, batch[text], endings))
+    return {name: [getattr(v, name) for v in found] for name in COLUMNS}
+
+
+def chosen(options: argparse.Namespace) -> Verifier:
+    """The verifier that --verifier names."""
+    return verifier_of(VerificationSettings(verifier=options.verifier))
 
 
 Piece = tuple[int, int, pa.Table]  # its number, the number of its first row, its rows
@@ -78,15 +95,19 @@ Piece = tuple[int, int, pa.Table]  # its number, the number of its first row, it
 
 def locally(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
     """Each piece and its verdicts, judged in this process."""
+    verifier = chosen(options)
     for piece in pieces:
-        yield piece, judged(piece[2].select(columns(options)).to_pydict(), *named(options))
+        yield piece, judged(piece[2].select(columns(options)).to_pydict(), verifier, *named(options))
 
 
 class Judge:
     """A Ray actor that judges batches; it keeps its caches and its sandbox worker between them."""
 
+    def __init__(self, verifier: str) -> None:
+        self.verifier = verifier_of(VerificationSettings(verifier=verifier))
+
     def judge(self, table: pa.Table, *names: str | None) -> Verdicts:
-        return judged(table.to_pydict(), *names)  # type: ignore[arg-type]
+        return judged(table.to_pydict(), self.verifier, *names)  # type: ignore[arg-type]
 
 
 def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
@@ -97,7 +118,7 @@ def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tup
         import ray
 
         actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
-        pool = [actor.remote() for _ in range(options.actors)]
+        pool = [actor.remote(options.verifier) for _ in range(options.actors)]
         pending: deque[tuple[Piece, Any]] = deque()
         try:
             for turn, piece in enumerate(pieces):
@@ -170,13 +191,14 @@ def main(argv: list[str] | None = None) -> int:
     if options.finish_column is None and "finish_reason" in source.schema.names:
         options.finish_column = "finish_reason"
     previous = options.previous_column or ("outcome" if "outcome" in source.schema.names else None)
-    meaning = {"verifier": fingerprint(), "columns": list(named(options)), "traces": source.identity(), "piece": PIECE}
+    fingerprint = chosen(options).fingerprint()
+    meaning = {"verifier": fingerprint, "columns": list(named(options)), "traces": source.identity(), "piece": PIECE}
     parts, tally = Parts(options.out, meaning), Tally(previous)
     started = perf_counter()
     count = grade(source, parts, tally, options)
     parts.join(count, with_verdicts(source.schema.empty_table(), {name: [] for name in COLUMNS}).schema)
     print(
-        f"{fingerprint()}: {tally.rows:,} traces in {perf_counter() - started:.1f} s"
+        f"{fingerprint}: {tally.rows:,} traces in {perf_counter() - started:.1f} s"
         + (f", {tally.reused:,} of them judged before a stop" if tally.reused else ""),
         *(f"{k} {v:,}" for k, v in tally.outcomes.most_common()),
         *(f"of these {k} {v:,}" for k, v in tally.reasons.most_common()),

@@ -127,6 +127,24 @@ def test_placement_changes_no_key(recipe: Path) -> None:
     assert keys(recipe) == keys(recipe, *wide)
 
 
+def test_where_an_engine_cuts_and_in_which_numbers_it_works_is_in_the_key(recipe: Path) -> None:
+    before = keys(recipe)
+    for override in ("placement.sampling.max_model_len=99", "placement.sampling.dtype=float32"):
+        after = keys(recipe, override)
+        changed = {name for name in before if before[name] != after[name]}
+        assert changed == {"sampling/base", "verification/base", "evaluation/base", "report"}
+    after = keys(recipe, "placement.evaluation={max_model_len: 99}")
+    assert {name for name in before if before[name] != after[name]} == {"evaluation/base", "report"}
+
+
+def test_what_one_changes_where_memory_ran_out_keeps_the_checkpoints(recipe: Path) -> None:
+    run = "runs.sft={{method: sft, steps: 4, batch: 8, {}}}"
+    before = keys(recipe, run.format("micro_batch: 8"))
+    for other in ("micro_batch: 1", "micro_batch: 8, gradient_checkpointing: true", "checkpoint_steps: 2"):
+        assert keys(recipe, run.format(other)) == before
+    assert keys(recipe, run.format("learning_rate: 1.0"))["training/sft"] != before["training/sft"]
+
+
 def test_a_setting_changes_its_stage_and_what_lies_below_only(recipe: Path) -> None:
     before, after = keys(recipe), keys(recipe, "sampling.samples=3")
     assert {name for name in before if before[name] != after[name]} == {"sampling/base", "verification/base", "report"}

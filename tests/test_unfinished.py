@@ -110,7 +110,8 @@ def verified(folder: Path, problems: list[Problem], traces: list[Trace]) -> dict
     asyncio.run(worker.process(0))
     recipe = world.recipe()
     for name, output in outputs.items():
-        context = StageContext(Stage(name, print, {}), recipe, {}, output, Progress(name, out=io.StringIO()))
+        reads = {"sampling": outputs["sampling"]} if name == "verification" else {}
+        context = StageContext(Stage(name, print, {}), recipe, reads, output, Progress(name, out=io.StringIO()))
         session = {"started": "", "seconds": 1.0, "cpus": 0.0, "gpus": 0.0}
         output.finish(manifest(context, [session]))
     return outputs
@@ -152,7 +153,7 @@ def test_a_cut_rollout_is_unfinished_in_credit(tmp_path: Path, monkeypatch: pyte
             return dataclasses.replace(done, finish_reason="length") if len(self.requests) % 2 else done
 
     cutting = Cutting(made, world.renderer())
-    monkeypatch.setattr("app.sampling.stage.VllmEngine", lambda *args, **kwargs: cutting)
+    monkeypatch.setattr("app.sampling.stage.create", lambda *args, **kwargs: cutting)
     output = Output(str(tmp_path), "credit", "k")
     worker = CreditWorker(
         world.recipe(), world.POLICY, inputs["problems"], inputs["sampling"], inputs["verification"], output

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.records import Problem, Trace, Verdict, digest, seed_from, trace_id
 from app.sampling.engine import Engine, PromptTooLong, Request
 
 # Verdicts of one problem's texts, in order, each with its finish reason; may block.
-Judge = Callable[[Problem, list[str], list[str]], list[Verdict]]
+Judge = Callable[[Problem, list[str], list[str]], Awaitable[list[Verdict]]]
 Prefix = tuple[int, ...]  # what the policy wrote before the rollout; token ids after the problem's prompt
 
 
@@ -94,7 +94,7 @@ class ProblemRollouts:
         texts = [(sampler.decode([*prefix, *done.token_ids]), done.finish_reason) for done in written]
         unseen = list(dict.fromkeys(text for text in texts if text not in self._verdicts))
         if unseen:
-            judged = await asyncio.to_thread(sampler.judge, self.problem, *map(list, zip(*unseen, strict=True)))
+            judged = await sampler.judge(self.problem, *map(list, zip(*unseen, strict=True)))
             self._verdicts.update(zip(unseen, judged, strict=True))
         parent = next((t.id for t in self.traces if tuple(t.token_ids[: len(prefix)]) == prefix), None)
         pairs = []

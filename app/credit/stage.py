@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from app.credit.problem import Credit, credit_problem
-from app.credit.rollouts import Sampler
+from app.credit.rollouts import Judge, Sampler
 from app.credit.settings import CreditSettings
 from app.judged import Judged, judged_shard
 from app.policy import Policy
@@ -18,8 +18,8 @@ from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
-from app.verification import judge_batch
 from app.verification.gate import check_references
+from app.verification.verifier import Verifier, verdicts, verifier_of
 from app.written import Receipt
 
 
@@ -38,7 +38,7 @@ class CreditWorker(EngineWorker):
         self.sampler = Sampler(
             engine=self.engine,
             policy=policy.fingerprint,
-            judge=judge_texts,
+            judge=judge_texts(verifier_of(recipe.verification)),
             decode=self.renderer.decode,
             temperature=self.settings.temperature,
             max_tokens=self.settings.max_tokens,
@@ -68,19 +68,23 @@ def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> 
     return sampling.until is None and sampling.temperature == credit.temperature and sampling.top_p == 1
 
 
-def judge_texts(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
-    """Verdicts of solutions of one problem: their texts, and how they ended."""
-    return judge_batch([problem.answer] * len(texts), texts, [problem.statement] * len(texts), endings)
+def judge_texts(verifier: Verifier) -> Judge:
+    """What gives verdicts of solutions of one problem: their texts, and how they ended."""
+
+    async def judge(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
+        return await verdicts(verifier, [problem] * len(texts), texts, endings)
+
+    return judge
 
 
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
     traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
     problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
+    check_references(problems, "train", context.recipe.verification, context.stage.name)
     arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
     shards = len(traces.done_shards())
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe))
     report(context)
 
 

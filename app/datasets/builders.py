@@ -7,10 +7,19 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from app.datasets.advantage import good_steps, step_examples
 from app.datasets.pairs import dpo_pairs, pits, step_pairs
 from app.datasets.prm import StepLabel, step_labels
 from app.datasets.selection import doubtful, own_example, right_traces, teacher_example
-from app.datasets.settings import DpoSettings, PrmSettings, RftSettings, SftSettings, StepDpoSettings
+from app.datasets.settings import (
+    AdvantageNllSettings,
+    AdvantageSftSettings,
+    DpoSettings,
+    PrmSettings,
+    RftSettings,
+    SftSettings,
+    StepDpoSettings,
+)
 from app.datasets.sources import NOTHING, Sources
 from app.records import Example, PreferencePair, StepValue
 
@@ -75,6 +84,33 @@ def step_dpo(sources: Sources, settings: StepDpoSettings) -> Iterator[Made]:
             usable += len(usable_pits)
             made += step_pairs(usable_pits, samples, mine.rollouts, settings, sources.seed, sources.texts(problem))
         yield PreferencePair.table(made), _pair_counts(made) | {"pits": found, "pits_with_value_before": usable}
+
+
+def advantage_sft(sources: Sources, settings: AdvantageSftSettings) -> Iterator[Made]:
+    """Own steps of enough advantage, of right and of wrong traces, all of one weight."""
+    return _good_steps(sources, settings, weighted=False)
+
+
+def advantage_nll(sources: Sources, settings: AdvantageNllSettings) -> Iterator[Made]:
+    """The same steps, each with its advantage as weight."""
+    return _good_steps(sources, settings, weighted=True)
+
+
+def _good_steps(sources: Sources, settings: AdvantageSftSettings, weighted: bool) -> Iterator[Made]:
+    for shard in sources.shards():
+        credit = sources.credit(shard)
+        made: list[Example] = []
+        valued = good = wrong = 0
+        for problem, samples in sources.judged(shard):
+            mine = credit(problem.id)
+            rows = good_steps(mine.values, settings.min_advantage)
+            valued += sum(row.step > 0 and row.advantage is not None for row in mine.values)
+            good += len(rows)
+            wrong += sum(not row.right for row in rows)
+            texts = sources.texts(problem)
+            made += step_examples(rows, samples, mine.rollouts, settings.completion, texts, weighted)
+        counts = {"steps_valued": valued, "steps_good": good, "steps_good_of_wrong_traces": wrong}
+        yield Example.table(made), _example_counts(made) | counts
 
 
 def prm(sources: Sources, settings: PrmSettings) -> Iterator[Made]:

@@ -22,6 +22,12 @@ class Texts:
     end_id: int
     prompt: str
 
+    def split(self, head: list[int], tail: list[int]) -> tuple[str, str]:
+        """Two token ranges as they read one after the other (a decoder may treat a first token differently)."""
+        text, ends = self.tokens.spans([*head, *tail])
+        place = ends[len(head) - 1] if head else 0
+        return text[:place], text[place:]
+
 
 def dpo_pairs(samples: Sequence[Judged], per_problem: int, seed: int, texts: Texts) -> list[PreferencePair]:
     """Arbitrary pairs of a correct and a wrong trace of one problem: standard DPO.
@@ -127,16 +133,16 @@ def _continuations(
 ) -> list[tuple[Trace, int]]:
     """Correct traces to prefer, best first, each with the number of its tokens that repeat the prefix."""
     shared = pit.start if settings.reading == "shared-prefix" else 0
-    drawn = _drawn(pit.trace, shared, sorted([*rollouts, *samples], key=lambda pair: digest(seed, pair[0].id)))
-    right = {tail: source for tail, source, correct in reversed(drawn) if correct}  # the first drawn stands for equals
-    order = list(dict.fromkeys(tail for tail, _, correct in drawn if correct))
+    found = drawn(pit.trace, shared, sorted([*rollouts, *samples], key=lambda pair: digest(seed, pair[0].id)))
+    right = {tail: source for tail, source, correct in reversed(found) if correct}  # the first drawn stands for equals
+    order = list(dict.fromkeys(tail for tail, _, correct in found if correct))
     if settings.chosen == "shortest":
         order.sort(key=len)  # stable: ties as drawn
     elif settings.chosen == "likeliest":
-        times = Counter(tail for tail, _, _ in drawn)
+        times = Counter(tail for tail, _, _ in found)
         order.sort(key=lambda tail: -times[tail])
     elif settings.chosen == "advantage":
-        order = _by_advantage(order, drawn, pit.trace.token_ids[shared:], seed)
+        order = _by_advantage(order, found, pit.trace.token_ids[shared:], seed)
     return [right[tail] for tail in order]
 
 
@@ -144,7 +150,7 @@ Tail = tuple[int, ...]  # tokens after a shared prefix
 Drawn = tuple[Tail, tuple[Trace, int], bool]
 
 
-def _drawn(wrong: Trace, shared: int, pool: Sequence[Judged]) -> list[Drawn]:
+def drawn(wrong: Trace, shared: int, pool: Sequence[Judged]) -> list[Drawn]:
     """All finished continuations of a trace's first `shared` tokens: tokens, trace and where they begin in it, verdict.
 
     A sample, or a rollout from an earlier prefix, that repeats those tokens is a draw from there too. The wrong trace
@@ -213,8 +219,8 @@ def _pair(
     pit: Pit | None = None,
 ) -> PreferencePair:
     steps = prompt_ids[len(prompt_ids) - prefix :]
-    head, good = _split(steps, chosen_ids, texts)
-    _, bad = _split(steps, rejected_ids, texts)
+    head, good = texts.split(steps, chosen_ids)
+    _, bad = texts.split(steps, rejected_ids)
     return PreferencePair(
         id="d-" + digest(chosen.id, rejected.id, prefix, len(rejected_ids)),
         problem_id=rejected.problem_id,
@@ -231,13 +237,9 @@ def _pair(
         q_after=pit.after.q if pit else None,
         judged_before=pit.before.judged if pit else 0,
         judged_after=pit.after.judged if pit else 0,
+        correct_before=pit.before.correct if pit else 0,
+        correct_after=pit.after.correct if pit else 0,
+        exact_after=pit.after.exact if pit else False,
         step=pit.after.step if pit else None,
         confidence=pit.after.confidence if pit else None,
     )
-
-
-def _split(head: list[int], tail: list[int], texts: Texts) -> tuple[str, str]:
-    """Texts of two token ranges as they read one after the other (a decoder may treat a first token differently)."""
-    text, ends = texts.tokens.spans([*head, *tail])
-    place = ends[len(head) - 1] if head else 0
-    return text[:place], text[place:]

@@ -46,6 +46,19 @@ class StepDpoSettings(Settings):
     min_confidence: float = Field(default=0, ge=0, lt=1)  # how sure credit must be of the pit
 
 
+class AdvantageSftSettings(Settings):
+    """The policy's own steps that brought something: docs/credit.md, Steps to imitate."""
+
+    min_advantage: float = Field(default=0.05, ge=-1, le=1)  # least gain in Q of a step
+    completion: Literal["step", "rest"] = "step"  # the step alone, or with a right way on from it
+
+
+class AdvantageNllSettings(AdvantageSftSettings):
+    """The same, each step as heavy as its advantage."""
+
+    min_advantage: float = Field(default=0.05, gt=0, le=1)
+
+
 class PrmSettings(Settings):
     """Step labels for process reward models."""
 

@@ -18,7 +18,7 @@ from app.verification.gate import check_references
 
 def check(recipe: Recipe, problems: Output) -> None:
     """Raise UserError where too many references of the validation problems cannot be read."""
-    check_references(problems, "validation", recipe.verification.bad_references, "evaluation beside training")
+    check_references(problems, "validation", recipe.verification, "evaluation beside training")
 
 
 class HeldOut:
@@ -46,10 +46,10 @@ class HeldOut:
             if self.worker is None:
                 self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
             elif policy.adapter:
-                self.worker.engine = self.worker.engine.serving(policy.adapter)  # type: ignore[attr-defined]
+                self.worker.engine = self.worker.engine.serving(policy.adapter)
                 self.worker.policy = policy
             else:
-                await self.worker.engine.load_weights(folder)  # type: ignore[attr-defined]
+                await self.worker.engine.load_weights(folder)
                 self.worker.policy = policy
             answered = await self.worker.answer(0)  # an adapter is read at its first request
         outcomes = [verdict.outcome for verdict in answered.verdicts]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 
 from app.errors import UserError
 from app.policy import Policy
 from app.problems.select import Problems
-from app.recipe import Recipe
+from app.recipe import EngineRole, Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
 from app.sampling.engine import Completion, Request, fitting
 from app.sampling.programs import trace_of
@@ -16,8 +15,9 @@ from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
 from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
-from app.verification import judge_batch
 from app.verification.gate import check_references
+from app.verification.verifier import Verifier, verifier_of
+from app.verification.verifier import verdicts as verdicts_of
 from app.written import Receipt
 
 Answer = tuple[Trace, Completion]
@@ -37,9 +37,12 @@ class Answered:
 class EvaluationWorker(EngineWorker):
     """Shard i = the i-th slice of the held-out problems: their traces (sample 0 greedy, 1.. drawn) and verdicts."""
 
+    role: EngineRole = "evaluation"
+
     def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
         super().__init__(recipe, policy)
         self.settings, self.output = recipe.evaluation, output
+        self.verifier = verifier_of(recipe.verification)
         self.problems = Problems(problems, self.settings.split)
 
     async def process(self, index: int) -> Receipt:
@@ -57,7 +60,7 @@ class EvaluationWorker(EngineWorker):
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
         pairs, skipped = await fitting(self._answer(problem, ids) for problem, ids in prompts)
         traces = [trace for trace, _ in pairs]
-        verdicts = await asyncio.to_thread(judge, traces, problems)  # beside the engine, which runs on this event loop
+        verdicts = await judge(self.verifier, traces, problems)  # beside the engine, which runs on this event loop
         return Answered(traces, [done for _, done in pairs], verdicts, len(problems), skipped)
 
     async def _answer(self, problem: Problem, prompt: list[int]) -> list[Answer]:
@@ -75,13 +78,13 @@ class EvaluationWorker(EngineWorker):
         return Request(name, tuple(prompt), seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
 
 
-def judge(traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
+async def judge(verifier: Verifier, traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
     """A verdict of each trace, in order."""
     by_id = {problem.id: problem for problem in problems}
     asked = [by_id[trace.problem_id] for trace in traces]
     texts, endings = [t.text for t in traces], [t.finish_reason for t in traces]
-    verdicts = judge_batch([p.answer for p in asked], texts, [p.statement for p in asked], endings)
-    return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(verdicts, traces, strict=True)]
+    found = await verdicts_of(verifier, asked, texts, endings)
+    return [replace(verdict, trace_id=trace.id) for verdict, trace in zip(found, traces, strict=True)]
 
 
 def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, float]:
@@ -102,10 +105,10 @@ def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker
     """Evaluate every shard that is not there yet, then say what came out."""
     settings = context.recipe.evaluation
     problems = context.inputs["problems"]
-    check_references(problems, settings.split, context.recipe.verification.bad_references, context.stage.name)
+    check_references(problems, settings.split, context.recipe.verification, context.stage.name)
     shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output)
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe, "evaluation"))
     _report(context)
 
 
@@ -116,7 +119,7 @@ def _report(context: StageContext) -> None:
     if skipped == asked:
         raise UserError(
             f"{context.stage.name}: none of {asked:,.0f} problems fits the model's context; "
-            "raise placement.sampling.max_model_len"
+            f"raise {context.recipe.placement.named('evaluation')}.max_model_len"
         )
     if skipped:
         context.progress.say(f"{skipped:,.0f} of {asked:,.0f} problems skipped: their prompts do not fit the context")

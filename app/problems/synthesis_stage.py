@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import UserError
-from app.policy import base_policy
+from app.policy import Policy, base_policy
 from app.problems.filtering import keep_new
 from app.problems.select import problems_of, write_problems
 from app.problems.settings import OpenAIWriter, SynthesisSettings, VllmWriter
@@ -13,9 +13,9 @@ from app.problems.writers import from_world, write_all
 from app.recipe import Recipe, RenderingSettings
 from app.records import Problem, chunked
 from app.rendering import Renderer
+from app.sampling.backends import create
 from app.sampling.engine import PromptTooLong, Request
 from app.sampling.openai import OpenAIEngine
-from app.sampling.vllm import VllmEngine
 from app.shardmap import Pool, complete
 from app.stage import StageContext
 from app.store import Output
@@ -55,7 +55,8 @@ class VllmModel:
         path = base_policy(weights).path
         chat = RenderingSettings(template="chat", prompt="{statement}")
         self.renderer = Renderer(path, chat, weights.revision, weights.trust_remote_code)
-        self.engine = VllmEngine(path, recipe.placement.sampling, weights.revision, weights.trust_remote_code)
+        policy, place = Policy(path, path), recipe.placement.engines("writer")
+        self.engine = create(policy, place, weights.revision, weights.trust_remote_code)
 
     async def answer(self, text: str, name: str, seed: int) -> str | None:
         prompt = tuple(self.renderer.prompt_ids(text))
@@ -116,8 +117,8 @@ def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[lis
         problems = from_world(source, settings.writer, settings.count, recipe.seed)
         return problems, {"asked": float(settings.count)}
     shards = len(shards_of(settings))
-    place = recipe.placement.sampling
-    pool = Pool.of(place, "placement.sampling", place.gpus, place.concurrent_shards)
+    place = recipe.placement.engines("writer")
+    pool = Pool.of(place, recipe.placement.named("writer"), place.gpus, place.concurrent_shards)
     if isinstance(settings.writer, OpenAIWriter):
         pool = Pool(1, 0, concurrency=place.concurrent_shards)
     arguments = (recipe, context.inputs["problems"], output)

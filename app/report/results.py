@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
@@ -19,7 +19,7 @@ from app.report.engines import engine_use
 from app.report.table import tokens_of
 from app.settings import Prices
 from app.store import Output
-from app.verification import equivalent
+from app.verification.verifier import verifier_of
 
 FORMAT = 2  # of results.json; bumped when a key changes its meaning
 
@@ -44,7 +44,8 @@ def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[
     samples = {
         name.partition("/")[2]: _samples(name, inputs, manifests) for name in inputs if name.startswith("sampling/")
     }
-    methods = {policy: _method(policy, answers, baseline, manifests, shown) for policy in answers}
+    equivalent = verifier_of(recipe.verification).equivalent
+    methods = {policy: _method(policy, answers, baseline, manifests, shown, equivalent) for policy in answers}
     accepted = sum(each["yield"]["outcomes"]["correct"] for each in samples.values() if each["yield"])
     return {
         "format": FORMAT,
@@ -101,7 +102,12 @@ def answers_of(output: Output) -> Answers:
 
 
 def _method(
-    policy: str, answers: dict[str, Answers], baseline: str | None, manifests: dict[str, dict[str, Any]], shown: Shown
+    policy: str,
+    answers: dict[str, Answers],
+    baseline: str | None,
+    manifests: dict[str, dict[str, Any]],
+    shown: Shown,
+    equivalent: Callable[[str, str], bool],
 ) -> dict[str, Any]:
     body = summary(answers[policy], equivalent)
     counts = manifests[str(shown[policy]["evaluation"])]["counts"]

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from app.errors import UserError
 from app.sampling.meter import Meter
 
 T = TypeVar("T")
@@ -61,6 +62,17 @@ class Engine(ABC):
         cache compute a shared prompt once all the same.
         """
         return await all_or_none(self.generate(request) for request in requests)
+
+    async def load_weights(self, path: str) -> None:
+        """Serve another checkpoint of the same architecture from now on. No request may be under way.
+
+        Raises UserError where the engine cannot: evaluation beside training needs it.
+        """
+        raise UserError(f"{type(self).__name__} cannot change its weights, which evaluation beside training needs")
+
+    def serving(self, adapter: str | None) -> Engine:
+        """The same engine, answering with another LoRA adapter (its folder) or with none. Raises UserError likewise."""
+        raise UserError(f"{type(self).__name__} serves no adapters; train with lora.merge")
 
     async def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Free what the engine holds. No request may be under way."""

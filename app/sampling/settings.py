@@ -94,7 +94,7 @@ class Endpoint(Settings):
 
 
 class EnginePlacement(ActorPlacement):
-    """Engine actors: never part of a key."""
+    """Engine actors: part of no key but for max_model_len and dtype."""
 
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
@@ -107,6 +107,8 @@ class EnginePlacement(ActorPlacement):
     enforce_eager: bool | None = None  # None: CUDA graphs on GPUs; on CPUs eager, as compiling there takes minutes
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    # vllm, or a function of your own (app/sampling/backends.py)
+    backend: str = Field(default="vllm", pattern=r"^(vllm|[\w.]+:\w+)$")
     endpoint: Endpoint | None = None  # serves the base policy in place of own engines; trained policies need those
 
     @property

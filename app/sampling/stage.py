@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import Problems
-from app.recipe import Recipe
+from app.recipe import EngineRole, Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling import utilisation
+from app.sampling.backends import create
 from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
 from app.sampling.programs import sample_n
 from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
-from app.sampling.settings import EnginePlacement
-from app.sampling.until import Search, sample_until
-from app.sampling.vllm import VllmEngine
+from app.sampling.until import Judge, Search, sample_until
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
-from app.verification.judge import judge
+from app.verification.verifier import Verifier, verdicts, verifier_of
 from app.written import Receipt
 
 Prompt = tuple[Problem, list[int]]
@@ -32,8 +30,12 @@ Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
 class EngineWorker:
     """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`.
 
+    `role` says by which placement its engine runs.
+
     Raises UserError where the policy cannot be served as the placement asks.
     """
+
+    role: EngineRole = "sampling"
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy.here()
@@ -49,11 +51,11 @@ class EngineWorker:
         return Renderer(self.policy.path, self.recipe.rendering, self.revision, self.trust_remote_code)
 
     def start_engine(self) -> Engine:
-        """vLLM, beside this actor; or, for the base policy, the endpoint that the placement names."""
-        place = self.recipe.placement.sampling
+        """The placement's backend, beside this actor; or, for the base policy, the endpoint that is named there."""
+        place = self.recipe.placement.engines(self.role)
         if place.endpoint and self.policy.fingerprint == base_policy(self.recipe.model).fingerprint:
             return endpoint_engine(place.endpoint, place.max_model_len)
-        return VllmEngine(self.policy.path, place, self.revision, self.trust_remote_code, self.policy.adapter)
+        return create(self.policy, place, self.revision, self.trust_remote_code)
 
 
 class SamplingWorker(EngineWorker):
@@ -66,6 +68,7 @@ class SamplingWorker(EngineWorker):
         assert recipe.sampling
         self.settings, self.output, self.earlier = recipe.sampling, output, earlier
         self.problems = Problems(problems, "train")
+        self.judge = judge_beside(verifier_of(recipe.verification))
         self.engine_name = uuid.uuid4().hex  # of this start: actors share no name, and neither do sessions
 
     async def process(self, index: int) -> Receipt:
@@ -111,15 +114,15 @@ class SamplingWorker(EngineWorker):
         assert self.settings.until
         policy, ahead = self.policy.fingerprint, self.recipe.placement.sampling.ahead
         searches = [
-            Search(self.engine, problem, ids, self.settings, self.recipe.seed, policy, judge_beside, ahead)
+            Search(self.engine, problem, ids, self.settings, self.recipe.seed, policy, self.judge, ahead)
             for problem, ids in prompts
         ]
         samples = self.settings.samples
         await sample_until(searches, samples, self.settings.until.most or samples)
-        verdicts = [verdict for search in searches for _, _, verdict in search.kept]
+        kept = [verdict for search in searches for _, _, verdict in search.kept]
         counts = {
             "skipped_prompts": float(sum(search.too_long for search in searches)),
-            "correct": float(sum(v.correct for v in verdicts)),
+            "correct": float(sum(v.correct for v in kept)),
             "quotas_unmet": float(sum(not search.tally.met and not search.too_long for search in searches)),
             "surplus": float(sum(search.surplus for search in searches)),
             "surplus_seconds": sum(s.surplus_seconds for s in searches) + self.engine.meter.take_aborted(),
@@ -127,11 +130,14 @@ class SamplingWorker(EngineWorker):
         return [(trace, done) for search in searches for trace, done, _ in search.kept], counts
 
 
-async def judge_beside(problem: Problem, trace: Trace) -> Verdict:
-    """A verdict from another thread: the loop that feeds the engine does not wait for it."""
-    return await asyncio.to_thread(
-        judge, problem.answer, trace.text, question=problem.statement, finish_reason=trace.finish_reason
-    )
+def judge_beside(verifier: Verifier) -> Judge:
+    """What gives a trace's verdict while the loop that feeds the engine goes on."""
+
+    async def judge(problem: Problem, trace: Trace) -> Verdict:
+        [found] = await verdicts(verifier, [problem], [trace.text], [trace.finish_reason])
+        return found
+
+    return judge
 
 
 def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[str, float]:
@@ -145,9 +151,10 @@ def engine_counts(traces: list[Trace], completions: list[Completion]) -> dict[st
     }
 
 
-def pool(placement: EnginePlacement) -> Pool:
-    """Engine actors for `map_shards`."""
-    return Pool.of(placement, "placement.sampling", placement.gpus, placement.concurrent_shards)
+def pool(recipe: Recipe, role: EngineRole = "sampling") -> Pool:
+    """Engine actors of a role for `map_shards`."""
+    place = recipe.placement.engines(role)
+    return Pool.of(place, recipe.placement.named(role), place.gpus, place.concurrent_shards)
 
 
 def policy_of(context: StageContext) -> Policy:
@@ -160,10 +167,10 @@ def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) ->
     """Sample every shard of training problems that has no traces yet."""
     assert context.recipe.sampling
     problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
+    check_references(problems, "train", context.recipe.verification, context.stage.name)
     shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
     arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))
-    run_shards(context, worker, arguments, shards, pool(context.recipe.placement.sampling))
+    run_shards(context, worker, arguments, shards, pool(context.recipe))
     report(context)
 
 

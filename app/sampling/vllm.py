@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
+from app.policy import Policy
 from app.sampling.engine import Completion, Engine, Request, check_fits
 from app.sampling.meter import Meter
 from app.sampling.process import EngineProcess
@@ -25,6 +26,11 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CPU_BLOCK = 32
 # This process is the engine's own already: it needs none beside it.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def create(policy: Policy, place: EnginePlacement, revision: str | None, trust_remote_code: bool) -> VllmEngine:
+    """The backend `vllm`."""
+    return VllmEngine(policy.path, place, revision, trust_remote_code, policy.adapter)
 
 
 class VllmEngine(Engine):

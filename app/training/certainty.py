@@ -27,14 +27,21 @@ def lost_value(correct_before: int, judged_before: int, correct_after: int, judg
 
 
 def pair_weights(
-    q_before: np.ndarray, judged_before: np.ndarray, q_after: np.ndarray, judged_after: np.ndarray
+    correct_before: np.ndarray,
+    judged_before: np.ndarray,
+    correct_after: np.ndarray,
+    judged_after: np.ndarray,
+    exact_after: np.ndarray,
 ) -> np.ndarray:
     """2 P - 1 of each pair, at least 0, with P = lost_value; 1 where no rollouts were judged. All (pairs,).
 
+    The counts are of rollouts as they were drawn, whatever `credit.best_of` makes of their share. A value after the
+    step that is certain to be 0 (`exact_after`: the end of a wrong trace) has lost all there was: P is 1.
     A label that is wrong with probability 1 - P shrinks the expected gradient of the DPO loss at its start by 2 P - 1.
     """
-    out = np.ones(len(q_before))
-    for i in np.flatnonzero((judged_before > 0) & (judged_after > 0)):
-        correct = round(q_before[i] * judged_before[i]), round(q_after[i] * judged_after[i])
-        out[i] = max(0.0, 2 * lost_value(correct[0], int(judged_before[i]), correct[1], int(judged_after[i])) - 1)
+    out = np.ones(len(correct_before))
+    sampled = (judged_before > 0) & (judged_after > 0) & ~(exact_after & (correct_after == 0))
+    for i in np.flatnonzero(sampled):
+        counts = (int(column[i]) for column in (correct_before, judged_before, correct_after, judged_after))
+        out[i] = max(0.0, 2 * lost_value(*counts) - 1)
     return out

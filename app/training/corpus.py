@@ -20,7 +20,13 @@ from app.training.settings import PreferenceSettings
 from app.training.trees import Rows, grow, pack
 
 SINGLE, PAIR = ("completion_token_ids",), ("chosen_token_ids", "rejected_token_ids")  # columns of branches
-COUNTS = ("q_before", "judged_before", "q_after", "judged_after")  # what is known of a pair's step
+COUNTS = (
+    "correct_before",
+    "judged_before",
+    "correct_after",
+    "judged_after",
+    "exact_after",
+)  # what is known of a pair's step
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ POLL, REMOTE_POLL = 0.5, 2.0  # seconds between looks at a run's files, on a dis
 def run(context: StageContext) -> None:
     """Train and export the model of stage `training/METHOD`. A stopped run goes on from its last checkpoint."""
     if not context.pending(1):
+        tidy(context)
         return
     if passed := context.inputs.get("start") if "dataset" not in context.inputs else None:
         pass_on(context, passed)
@@ -77,9 +78,9 @@ def train(context: StageContext, job: Job, steps: int) -> None:
         feed = RemoteFeed() if job.output.remote else None
         fit(job, Follower(job, context.progress, done, steps, boards, feed), trials)
         if trials and not job.failure.exists():
-            place = context.recipe.placement.sampling
+            place = context.recipe.placement.engines("evaluation")
             need = Need(1, place.cpus, place.gpus, place.labels)
-            with watched(need, "placement.sampling", context.progress.say):
+            with watched(need, context.recipe.placement.named("evaluation"), context.progress.say):
                 trials.finish()
     finally:
         if trials:
@@ -254,7 +255,7 @@ class RemoteEvaluator:
     def __init__(self, context: StageContext, job: Job) -> None:
         import ray
 
-        place = context.recipe.placement.sampling
+        place = context.recipe.placement.engines("evaluation")
         evaluator = import_module(context.stage.options["evaluator"]).HeldOut
         labels = place.labels or None
         actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)
@@ -354,3 +355,10 @@ def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) 
             f"and {counts['redone_steps']:.0f} steps made again"
         )
     job.output.write_shard(0, pa.Table.from_pylist(rows), counts)
+    tidy(context)
+
+
+def tidy(context: StageContext) -> None:
+    """Remove the checkpoints of a finished stage: with the optimiser's state they are several times the model."""
+    if not context.recipe.placement.training.keep_checkpoints:
+        discard(context.output, "checkpoints")

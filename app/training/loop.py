@@ -25,7 +25,7 @@ from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
 from app.training.notice import Deadline, Notice, agree
 from app.training.order import Order, micro_batches, order_for
-from app.training.reference import live, reference, reference_path, stored
+from app.training.reference import live, reference, stored
 from app.training.sequence import Team
 from app.training.settings import TrainSettings
 from app.training.shelf import Shelf, shelf_of
@@ -60,6 +60,8 @@ class Trainer:
         self.shelf: Shelf = shelf_of(job.output)
         self.metrics: MetricsFile | None = None
         self.notice = Notice(deadline, device)
+        self.comparing = False  # in the first step policy and reference are compared
+        self.astray = 0.0  # nats of the first step's worst branch beyond what rounding explains
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Order = order_for(job.settings, corpus.problems, job.seed)
         self.lengths = corpus.lengths
@@ -69,12 +71,13 @@ class Trainer:
         model = self.engine.module.model
         check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
-        at_start = job.preference is not None and job.preference.reference == "stored" and other is None
+        pairs = job.preference
+        at_start = pairs is not None and pairs.reference == "stored" and pairs.loss != "simpo" and other is None
         self.reference = reference(self.engine, corpus, job, device) if at_start else other
 
     def _other_reference(self) -> np.ndarray | None:
         """Log-probabilities of the pairs under a policy that is not the start: the one a chain of rounds began with."""
-        if self.job.reference is None:
+        if self.job.reference is None or not self.job.preference or self.job.preference.loss == "simpo":
             return None
         other = replace(self.job, policy=self.job.reference.path, fingerprint=self.job.reference.fingerprint)
         if (known := stored(self.corpus, other, self.device)) is not None:
@@ -91,8 +94,7 @@ class Trainer:
         if self.rank == 0:
             self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
-        if not start and self.job.settings.gate:
-            self.offer(0)
+        self.offer(start)  # a kill may have come between this checkpoint and its offer
         for step in range(start, self.order.steps):
             if self.over():
                 return
@@ -149,6 +151,7 @@ class Trainer:
         began = time.perf_counter()
         torch.manual_seed(seed_from("step", self.job.seed, step, self.rank))  # dropout, for models that have it
         examples = self.order.step(step)
+        self.comparing = step == 0 and self.starts_at_reference
         scale = self.scale(examples)
         sums = torch.zeros(len(SUMS), dtype=torch.float64)
         size, groups = self.job.settings.micro_batch, self.order.groups
@@ -159,7 +162,7 @@ class Trainer:
             sums = sums.to(self.device)
             dist.all_reduce(sums)
         row = dict(zip(SUMS, sums.tolist(), strict=True))
-        self.check(step, row, len(examples))
+        self.check(step, row)
         rate = learning_rate(self.job.settings, step, self.order.steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
@@ -202,6 +205,9 @@ class Trainer:
 
     def reference_of(self, indices: np.ndarray, rows: Rows) -> torch.Tensor:
         """Reference log-probabilities of pairs, (pairs, branches): stored, or by the model without its adapters."""
+        assert self.job.preference
+        if self.job.preference.loss == "simpo":  # it has no reference: gains and margins are the policy's own
+            return torch.zeros(len(indices), len(self.corpus.branches), device=self.device)
         if self.reference is None:
             return live(self.engine, rows, self.device).view(len(indices), -1)
         return torch.from_numpy(self.reference[indices]).to(self.device)
@@ -213,6 +219,10 @@ class Trainer:
         assert self.job.preference
         policy = sequences.view(len(indices), -1)
         lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
+        if self.comparing:
+            self.astray = max(
+                self.astray, losses.astray(policy.detach(), reference, lengths, self.job.settings.precision)
+            )
         each = losses.preference(self.job.preference, policy, reference, lengths)
         preference = float(each.detach().sum())
         if self.job.preference.nll:
@@ -230,22 +240,29 @@ class Trainer:
             "gain_rejected": gains[1],
         }
 
-    def check(self, step: int, row: dict[str, float], examples: int) -> None:
+    def check(self, step: int, row: dict[str, float]) -> None:
         """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the
-        start's.
+        start's: pair by pair, for two that are off by as much in both directions leave the mean loss as it was.
         """
-        name = f"training/{self.job.name}"
         if not math.isfinite(row["loss"]):
             raise self.diverged(step, f"the loss is {row['loss']}")
-        if step == 0 and self.job.preference and self.job.reference is None:
-            first, wanted = row["preference"] / examples, losses.at_start(self.job.preference)
-            tolerance = 2e-3 if self.job.settings.precision == "fp32" else 5e-2
-            if wanted is not None and not math.isclose(first, wanted, rel_tol=tolerance):
-                raise UserError(
-                    f"{name}: the first {self.job.preference.loss} loss is {first:.5f}, not {wanted:.5f}: the "
-                    f"reference log-probabilities do not belong to the start weights {self.job.policy}. Delete "
-                    f"{reference_path(self.job, self.corpus)} and run again"
-                )
+        if not self.comparing:
+            return
+        astray = torch.tensor([self.astray], device=self.device)
+        if self.world > 1:
+            dist.all_reduce(astray, op=dist.ReduceOp.MAX)
+        if float(astray) > 0:
+            raise UserError(
+                f"training/{self.job.name}: at the first step a branch's log-probability is {float(astray):.3g} nats "
+                "further from its reference than rounding explains: the reference log-probabilities do not belong to "
+                f"the start weights {self.job.policy}. Delete {self.job.references.uri} and run again"
+            )
+
+    @property
+    def starts_at_reference(self) -> bool:
+        """Whether policy and reference agree before the first step."""
+        pairs = self.job.preference
+        return pairs is not None and pairs.loss != "simpo" and self.job.reference is None
 
     def diverged(self, step: int, what: str) -> UserError:
         """The error of a run whose numbers are none any more."""

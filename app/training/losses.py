@@ -8,8 +8,6 @@ tested.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.nn.functional import logsigmoid
 
@@ -64,11 +62,17 @@ def preference(
             return -logsigmoid(scaled - beta * settings.fall_penalty * fallen)
 
 
-def at_start(settings: PreferenceSettings) -> float | None:
-    """What `preference` is where policy and reference agree, or None where that depends on the pair."""
-    return {"hinge": 1.0, "ipo": 1 / (4 * settings.beta**2), "simpo": None, "listwise": None}.get(
-        settings.loss, math.log(2)
-    )
+NOISE = {"fp32": 1e-3, "bf16": 0.06}  # nats a token by which two passes of the same weights may differ
+
+
+def astray(policy: torch.Tensor, reference: torch.Tensor, lengths: torch.Tensor, precision: str) -> float:
+    """How many nats the worst branch is further from its reference than rounding explains; 0 where none is.
+
+    All (pairs, branches). Errors of tokens are independent, so a branch of n tokens may be off by NOISE * (1 + sqrt n).
+    """
+    allowed = NOISE[precision] * (1 + lengths.sqrt())
+    beyond = ((policy - reference).abs() - allowed).masked_fill(lengths == 0, 0.0)
+    return max(0.0, float(beyond.max()))
 
 
 def chosen_nll(policy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from app.mirror import file_of
+from app.policy import folder_fingerprint
 from app.records import digest
 from app.store import filesystem
 from app.training import adapters
@@ -34,19 +36,20 @@ def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np
         return known
     values = compute(engine, corpus, job, device)
     if dist.get_rank() == 0:
-        _write(job, posixpath.basename(reference_path(job, corpus)), corpus, values)
+        _write(job, reference_name(job, corpus), corpus, values)
     return values
 
 
 def stored(corpus: Corpus, job: Job, device: torch.device) -> np.ndarray | None:
     """The same where a run has computed them already, else None; on all ranks alike."""
-    path = reference_path(job, corpus)
-    name = posixpath.basename(path)
-    found = torch.tensor([int(dist.get_rank() == 0 and file_of(job.references, name).is_file())])
-    found = found.to(device)
-    dist.broadcast(found, src=0)
-    if not int(found):
+    found: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        name = reference_name(job, corpus)
+        found = [name if file_of(job.references, name).is_file() else None]
+    dist.broadcast_object_list(found, src=0, device=device)
+    if found[0] is None:
         return None
+    path = posixpath.join(job.references.uri, found[0])
     fs, inside = filesystem(path)
     table = pq.read_table(inside, filesystem=fs, partitioning=None)
     return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
@@ -58,12 +61,16 @@ def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
         return sequence_log_probs(engine, rows, device)
 
 
-def reference_path(job: Job, corpus: Corpus) -> str:
-    """Path or URI of the log-probabilities of these pairs under these weights."""
+def reference_name(job: Job, corpus: Corpus) -> str:
+    """File of the log-probabilities of these pairs under these weights, by what both hold.
+
+    A stage that was deleted and trained anew has the key it had, and other weights.
+    """
     columns = (corpus.prompts, *corpus.branches)
     tokens = [digest_of(column.values, column.offsets) for column in columns]
-    name = digest(job.fingerprint, job.settings.precision, corpus.ids, tokens, size=8)
-    return posixpath.join(job.references.uri, f"{name}.parquet")
+    folder = job.weights()
+    weights = folder_fingerprint(folder) if Path(folder).is_dir() else job.fingerprint
+    return f"{digest(weights, job.settings.precision, corpus.ids, tokens, size=8)}.parquet"
 
 
 def digest_of(*arrays: np.ndarray) -> str:

@@ -95,6 +95,7 @@ class TrainPlacement(Settings):
     sequence_parallel: int = Field(default=1, ge=1)  # workers that share the tokens of a micro-batch (Ulysses)
     zero: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
+    keep_checkpoints: bool = False  # those of a finished stage, to go on from by hand
     max_failures: int = Field(default=3, ge=-1)
     peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
     boards: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # where curves go besides metrics.jsonl

@@ -17,6 +17,7 @@ _END = re.compile(
 )
 _ARITHMETIC = re.compile(r"[-+*/^()=\d\s$%,.\u00d7\u00f7\u2212]+$")
 _GROUP = re.compile(r"[(\[{][^()\[\]{}]{1,80},[^()\[\]{}]{1,80}[)\]}]")
+_WHOLE_BEFORE = re.compile(r"-?\d+[ ]$")  # the whole part of `2 \frac{3}{4}`
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _EQUATED = re.compile(r"(?:^|[A-Za-z]{2,}[,:]?\s+|[.:;,]\s+)\$?(-?[\d.,]*\d)\s*=\s*$")
 _OPEN_SUM = re.compile(
@@ -155,11 +156,34 @@ def last_number(line: str) -> Span | None:
             last = match
     if last is None:
         return None
+    if "{" in line and (inside := _undelimited(line, last.start(), last.end())) is not None:
+        return inside
     before = line[: last.start()]
     chain = _EQUATED.search(before)
     open_sum = _OPEN_SUM.search(before)
     text = f"{chain[1]} = {last[0]}" if chain else open_sum[0] + last[0] if open_sum else last[0]
     return Span(text.strip().rstrip("."), last.start(), last.end())
+
+
+def _undelimited(line: str, start: int, end: int) -> Span | None:
+    """The whole of a formula written without delimiters, `2\\sqrt{3}`, where a number stands inside its braces."""
+    opened: list[int] = []
+    for i in range(start):
+        if line[i] == "{":
+            opened.append(i)
+        elif line[i] == "}" and opened:
+            opened.pop()
+    if not opened:
+        return None
+    left, right, depth = opened[0], end, len(opened)
+    while left and not line[left - 1].isspace():
+        left -= 1
+    if line[left] == "\\" and (whole := _WHOLE_BEFORE.search(line, max(0, left - 40), left)):
+        left = whole.start()
+    while right < len(line) and (depth or not line[right].isspace()):
+        depth += (line[right] == "{") - (line[right] == "}")
+        right += 1
+    return Span(line[left:right].rstrip(".,;:!?"), left, right)
 
 
 def _result(line: str, earlier: re.Match[str], later: re.Match[str]) -> bool:

@@ -25,7 +25,7 @@ _RATIO = re.compile(r"\b(?:ratio|scale|odds|proportion)", re.IGNORECASE)
 _STRANGE = re.compile(
     r"[@~^_|#&?<>=\u2264\u2265\u2260\u2248\u00b1\u2213\u2212\u2013!]"
 )  # signs that are no punctuation: `4 @` is not `4`
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}|[^\x00-\xff]{2}|[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]")
 _NAN = re.compile(r"\W*nan\W*", re.IGNORECASE)
 _LONG_DIGITS = re.compile(r"([-+]?)0*(\d+)", re.ASCII)
 

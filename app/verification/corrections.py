@@ -32,7 +32,7 @@ _IT = (
     r"|everything(?:\s+above)?|all\s+of\s+(?:this|that|the\s+above))"
 )
 _WRONG = (
-    rf"(?:\b{_IT}|(?<={_A}))\s*(?:is|was|are|were|['\u2019]s|seems|looks|must\s+be"
+    rf"(?:\b|(?={_A})){_IT}\s*(?:is|was|are|were|['\u2019]s|seems|looks|must\s+be"
     rf"|turns\s+out\s+to\s+be)\s+{_ADVERBS}(?:(?:an?|the|my)\s+)?"
     r"(?:wrong|incorrect|false|mistaken|invalid|erroneous|inaccurate|impossible|mistake|error|off|nonsense"
     r"|miscalculation|slip|typo|not\s+(?:\w+\s+){0,2}?(?:right|correct|true"
@@ -86,7 +86,7 @@ _INSTEAD = re.compile(
     r"|\bmake\s+(?:it|that)|\b(?:replace\s+it\s+with|change\s+(?:it|that)\s+to|correct(?:ed)?\s+(?:it\s+)?to"
     r"|instead\s+of\s+\S+,?\s+it\s+is)|\bcorrection\s*:|\b(?:is|it['\u2019]s|that['\u2019]s|to\s+be|get"
     r"|gives?|obtain|have|answer\s*:|=|equals)"
-    r"|\bno\s+wait,?|\bactually,?|\brather,?|\boops,?|\bsorry,?|\bdeber[i\u00ed]a\s+ser|\bquise\s+decir|\bes"
+    r"|\bno,(?:\s+wait,?)?|\bno\s+wait,?|\bactually,?|\brather,?|\boops,?|\bsorry,?|\bdeber[i\u00ed]a\s+ser|\bquise\s+decir|\bes"
     r"|\bje\s+voulais\s+dire|\bdevrait\s+[\u00ea]tre|\bsollte(?:\s+\w+)?|\bich\s+meinte|\bmeinte"
     r"|\bist)\s+(?:(?:actually|in\s+fact|simply|just|instead|rather|now|equal\s+to)\s+)*",
     re.IGNORECASE,
@@ -103,7 +103,7 @@ _CUE = re.compile(
 )
 
 
-def verdict_of(tail: str) -> str | None:
+def verdict_of(tail: str, answer: str) -> str | None:
     """What the text after an answer makes of it: None where it stands, WITHDRAWN, or the answer it gives instead."""
     tail = tail[:_REACH]
     if _QUICK.search(tail) is None:
@@ -115,7 +115,7 @@ def verdict_of(tail: str) -> str | None:
         if asked or _NOT_SAID.match(sentence):
             continue
         cued = cued or _CUE.search(sentence) is not None
-        if _WITHDRAW.search(sentence):
+        if any(_of_it(match[0], values, answer) for match in _WITHDRAW.finditer(sentence)):
             state = WITHDRAWN
         elif _STANDS.search(sentence):
             named = re.search(rf"({_A})\s*(?:is|was)\b", sentence)
@@ -125,6 +125,12 @@ def verdict_of(tail: str) -> str | None:
             instead = _instead(sentence, values)
             state = instead if instead is not None else state
     return state
+
+
+def _of_it(said: str, values: list[str], answer: str) -> bool:
+    """Whether "... is wrong" is said of the answer and not of another value."""
+    named = [values[ord(c) - 0xE000] for c in said if c >= "\ue000"]
+    return not named or any(name.strip(" $") in answer for name in named)
 
 
 def _instead(sentence: str, values: list[str]) -> str | None:

@@ -41,48 +41,42 @@ _DENY = r"""
 """
 # Spanish, French, German, Portuguese, Italian, Russian.
 _DENY_ELSEWHERE = r"""
-    nunca | jam[a\u00e1]s | tampoco | ni | sin | ning[u\u00fa]n[oa]? | imposible | incorrect[oa]s? | falso
-    | falsa | equivocad[oa]
-    | err[o\u00f3]ne[oa] | err[o\u00f3]neamente | mal | desconocid[oa] | al\ menos | por\ lo\ menos
-    | como\ (?:m[a\u00e1]ximo|m[i\u00ed]nimo|mucho|poco)
-    | a\ lo\ (?:sumo|m[a\u00e1]s) | m[a\u00e1]s\ de | menos\ de | mayor(?:es)?\ (?:que|de|a)
-    | menor(?:es)?\ (?:que|de|a) | superior(?:es)?\ a
+    nunca | jam[a\u00e1]s | tampoco | ning[u\u00fa]n[oa]? | imposible | incorrect[oa]s? | falso | falsa
+    | equivocad[oa] | err[o\u00f3]ne[oa] | err[o\u00f3]neamente | desconocid[oa] | al\ menos | por\ lo\ menos
+    | como\ (?:m[a\u00e1]ximo|m[i\u00ed]nimo|mucho|poco) | a\ lo\ (?:sumo|m[a\u00e1]s) | m[a\u00e1]s\ de
+    | menos\ de | mayor(?:es)?\ (?:que|de|a) | menor(?:es)?\ (?:que|de|a) | superior(?:es)?\ a
     | inferior(?:es)?\ a | cerca\ de | casi | alrededor\ de | m[u\u00fa]ltiplos? | divisibles? | o\ m[a\u00e1]s
-    | o\ menos | hasta | excepto
-    | salvo | distint[oa]\ de | diferente\ de | podr[i\u00ed]a | quiz[a\u00e1]s? | tal\ vez
-    | ne | n['\u2019]est | n['\u2019]\w+ | pas | jamais | rien | aucune? | ni | sans | sauf | faux | fausse
-    | inexacte? | impossible | inconnue?
-    | au\ (?:moins|plus|minimum|maximum) | plus\ (?:de|que|grande?\ que|petite?\ que) | moins\ (?:de|que)
-    | sup[e\u00e9]rieure?s?\ [a\u00e0] | inf[e\u00e9]rieure?s?\ [a\u00e0] | pr[e\u00e8]s\ de | proche\ de
-    | presque | environ | jusqu['\u2019][a\u00e0\w]*
-    | divisible\ par | ou\ (?:plus|moins) | diff[e\u00e9]rente?\ de | pourrait | peut[- ][e\u00ea]tre | autre\ que
-    | nicht | kein\w* | nie | niemals | nimmer | ohne | weder | noch | falsch | unm[o\u00f6]glich | unbekannt
-    | ung[u\u00fc]ltig
-    | mindestens | h[o\u00f6]chstens | wenigstens | maximal | minimal | mehr\ als | weniger\ als
-    | gr[o\u00f6](?:\u00df|ss)er\ als
-    | kleiner\ als | [u\u00fc]ber | unter | fast | beinahe | nahezu | knapp | nahe(?:\ an|\ bei)? | etwa
-    | ungef[a\u00e4]hr | bis\ zu
-    | vielfache[sn]? | teilbar | teiler | oder\ (?:mehr|weniger) | au(?:\u00df|ss)er | ungleich | vielleicht
-    | k[o\u00f6]nnte
-    | n[a\u00e3]o | nem | sem | nenhum\w* | incorret[oa] | errad[oa] | falso | imposs[i\u00ed]vel | pelo\ menos
-    | no\ m[a\u00e1]ximo | no\ m[i\u00ed]nimo
-    | mais\ (?:de|que|do) | menos\ (?:de|que|do) | maior\ que | menor\ que | perto\ de | quase
-    | divis[i\u00ed]vel | m[u\u00fa]ltiplo | at[e\u00e9]
-    | non | mai | senza | nessun\w* | sbagliat[oa] | errat[oa] | falso | impossibile | almeno | al\ massimo
-    | al\ minimo | pi[u\u00f9]\ di
-    | meno\ di | maggiore\ di | minore\ di | vicino\ a | quasi | divisibile | multiplo | fino\ a
-    | \u043d\u0435 | \u043d\u0438 | \u043d\u0435\u0442 | \u043d\u0438\u043a\u043e\u0433\u0434\u0430
-    | \u0431\u0435\u0437 | \u043a\u0440\u043e\u043c\u0435 | \u043d\u0435\u0432\u0435\u0440\u043d\w*
-    | \u043d\u0435\u043f\u0440\u0430\u0432\u0438\u043b\u044c\u043d\w* | \u043e\u0448\u0438\u0431\w*
-    | \u043d\u0435\u0432\u043e\u0437\u043c\u043e\u0436\u043d\w* | \u0431\u043e\u043b\u0435\u0435
-    | \u043c\u0435\u043d\u0435\u0435 | \u0431\u043e\u043b\u044c\u0448\u0435
+    | o\ menos | hasta | excepto | distint[oa]\ de | diferente\ de | podr[i\u00ed]a | quiz[a\u00e1]s? | tal\ vez
+    | n['\u2019]est | n['\u2019]\w+ | jamais | aucune? | sans | sauf | faux | fausse | inexacte? | impossible
+    | inconnue? | au\ (?:moins|plus|minimum|maximum) | plus\ (?:de|que|grande?\ que|petite?\ que)
+    | moins\ (?:de|que) | sup[e\u00e9]rieure?s?\ [a\u00e0] | inf[e\u00e9]rieure?s?\ [a\u00e0] | pr[e\u00e8]s\ de
+    | proche\ de | presque | jusqu['\u2019][a\u00e0\w]* | divisible\ par | ou\ (?:plus|moins)
+    | diff[e\u00e9]rente?\ de | pourrait | peut[- ][e\u00ea]tre | autre\ que | nicht | kein\w* | niemals
+    | nimmer | ohne | weder | falsch | unm[o\u00f6]glich | unbekannt | ung[u\u00fc]ltig | mindestens
+    | h[o\u00f6]chstens | wenigstens | mehr\ als | weniger\ als | gr[o\u00f6](?:\u00df|ss)er\ als | kleiner\ als
+    | beinahe | nahezu | nahe(?:\ an|\ bei)? | ungef[a\u00e4]hr | bis\ zu | vielfache[sn]? | teilbar | teiler
+    | oder\ (?:mehr|weniger) | au(?:\u00df|ss)er | ungleich | vielleicht | k[o\u00f6]nnte | n[a\u00e3]o
+    | nenhum\w* | incorret[oa] | errad[oa] | imposs[i\u00ed]vel | pelo\ menos | no\ m[a\u00e1]ximo
+    | no\ m[i\u00ed]nimo | mais\ (?:de|que|do) | menos\ (?:de|que|do) | maior\ que | menor\ que | perto\ de
+    | quase | divis[i\u00ed]vel | m[u\u00fa]ltiplo | senza | nessun\w* | sbagliat[oa] | errat[oa] | impossibile
+    | almeno | al\ massimo | al\ minimo | pi[u\u00f9]\ di | meno\ di | maggiore\ di | minore\ di | vicino\ a
+    | quasi | divisibile | multiplo | fino\ a | \u043d\u0435 | \u043d\u0438 | \u043d\u0435\u0442
+    | \u043d\u0438\u043a\u043e\u0433\u0434\u0430 | \u0431\u0435\u0437 | \u043a\u0440\u043e\u043c\u0435
+    | \u043d\u0435\u0432\u0435\u0440\u043d\w* | \u043d\u0435\u043f\u0440\u0430\u0432\u0438\u043b\u044c\u043d\w*
+    | \u043e\u0448\u0438\u0431\w* | \u043d\u0435\u0432\u043e\u0437\u043c\u043e\u0436\u043d\w*
+    | \u0431\u043e\u043b\u0435\u0435 | \u043c\u0435\u043d\u0435\u0435 | \u0431\u043e\u043b\u044c\u0448\u0435
     | \u043c\u0435\u043d\u044c\u0448\u0435 | \u0441\u0432\u044b\u0448\u0435
     | \u043f\u043e\ \u043a\u0440\u0430\u0439\u043d\u0435\u0439\ \u043c\u0435\u0440\u0435
-    | \u0445\u043e\u0442\u044f\ \u0431\u044b
-    | \u043c\u0430\u043a\u0441\u0438\u043c\u0443\u043c | \u043c\u0438\u043d\u0438\u043c\u0443\u043c
-    | \u043f\u043e\u0447\u0442\u0438 | \u043e\u043a\u043e\u043b\u043e
-    | \u043f\u0440\u0438\u043c\u0435\u0440\u043d\u043e | \u0431\u043b\u0438\u0437\u043a\w*
-    | \u043a\u0440\u0430\u0442\u043d\w* | \u0434\u0435\u043b\u0438\u0442\w* | \u0434\u043e
+    | \u0445\u043e\u0442\u044f\ \u0431\u044b | \u043c\u0430\u043a\u0441\u0438\u043c\u0443\u043c
+    | \u043c\u0438\u043d\u0438\u043c\u0443\u043c | \u043f\u043e\u0447\u0442\u0438
+    | \u043e\u043a\u043e\u043b\u043e | \u043f\u0440\u0438\u043c\u0435\u0440\u043d\u043e
+    | \u0431\u043b\u0438\u0437\u043a\w* | \u043a\u0440\u0430\u0442\u043d\w* | \u0434\u0435\u043b\u0438\u0442\w*
+    | \u0434\u043e
+"""
+# Words that English has too, or nearly: only where the rest is in another language.
+_DENY_AMBIGUOUS = r"""
+    ni | sin | mal | salvo | ne | pas | rien | environ | nie | noch | maximal | minimal | [u\u00fc]ber | unter
+    | fast | knapp | etwa | nem | sem | at[e\u00e9] | non | mai
 """
 # Chinese, Japanese, Korean: no spaces between words.
 _DENY_UNSPACED = (
@@ -97,6 +91,7 @@ _DENY_UNSPACED = (
 )
 _VERBOSE = re.VERBOSE | re.IGNORECASE
 _DENIES = re.compile(rf"(?<![\w'\u2019])(?:{_DENY})(?![\w])", _VERBOSE)
+_DENIES_AMBIGUOUS = re.compile(rf"(?<![\w'\u2019])(?:{_DENY_AMBIGUOUS})(?![\w])", _VERBOSE)
 _DENIES_ELSEWHERE = re.compile(rf"(?<![\w'\u2019])(?:{_DENY_ELSEWHERE})(?![\w])|{_DENY_UNSPACED}", _VERBOSE)
 _RELATIVE = re.compile(
     r"\b(?:who|that|which|whom|where)\s+(?:\w+\s+)?(?:do|did|does|is|are|was|were|have|has|had|can|could"
@@ -105,7 +100,17 @@ _RELATIVE = re.compile(
     re.IGNORECASE,
 )
 _SCRIPTED = re.compile(
-    r"[^\x00-\x7f]|\b(?:la|el|es|le|der|die|das|ist|est|o|e|sont|sind|son|il|un|une|ein|eine|\xe9)\b"
+    r"[^\x00-\x7f]|\b(?:la|el|es|le|der|das|ist|est|sont|sind|il|elle|un|una|une|ein|eine|que|y|quedan"
+    r"|entonces|tiene|hay|donc|reste|und|somit|respuesta|antwort)\b"
+)
+_COPULA = re.compile(r"\b(?:is|are|was|were|equals?|gives?|becomes?)\b|=", re.IGNORECASE)
+_NEGATES = re.compile(
+    r"\b(?:not|never|nor|neither|none|nothing|cannot|cant|without|\w+n['\u2019]t|no\s+(?:longer|way|reason"
+    r"|chance|one)|impossible|unlikely"
+    r"|doubt\w*|untrue|wrong(?:ly)?|incorrect(?:ly)?|mistak\w+|false(?:ly)?|unknown|unclear|unsure|uncertain"
+    r"|undefined|suppose|assum(?:e|es|ed|ing)"
+    r"|could|might|may|pretend\w*|fail(?:s|ed)?|if\s+only|contrary\s+to|anything\s+but|far\s+from)\b",
+    re.IGNORECASE,
 )
 _COUNTED = re.compile(
     r"\bthe\s+(?:total\s+)?(?:number|count|amount|share|fraction|percentage|probability|chance|odds)\s+(?:of"
@@ -131,7 +136,8 @@ _LABEL = re.compile(
 _BOUND_BEFORE = re.compile(
     r"(?:\b(?:over|under|above|below|beneath|around|past|beyond|towards?|within|between|until|till"
     r"|about\s+to|just\s+about"
-    r"|but|except|save|besides|like|unlike|than|versus|vs|divid\w+\s+by|multipl\w+\s+by|circa|nearly|roughly\s+around|a\s+factor\s+of|to\s+the)"
+    r"|pas|nie|fast|unter|maximal|minimal|non|durch|but|except|save|besides|like|unlike|than|versus|vs"
+    r"|divid\w+\s+by|multipl\w+\s+by|circa|nearly|roughly\s+around|a\s+factor\s+of|to\s+the)"
     r"|[<>\u2264\u2265\u2260\u226a\u226b\u00b1\u2213])\s*(?:the\s+|an?\s+)?\$?$",
     re.IGNORECASE,
 )
@@ -140,12 +146,16 @@ _BOUND_AFTER = re.compile(
     r"|best|worst)"
     r"|or\s+(?:more|less|so|fewer|greater|higher|lower|above|below|over|under|thereabouts|larger|smaller)"
     r"|minimum\b|maximum\b|min\b|max\b"
-    r"|tops\b|give\s+or\s+take|plus\s+or\s+minus|and\s+(?:up|above|over|below|under)"
+    r"|tops\b|give\s+or\s+take|or\s+(?:m[a\u00e1]s|menos|plus|moins|mehr|weniger"
+    r"|\u0431\u043e\u043b\u044c\u0448\u0435|\u043c\u0435\u043d\u044c\u0448\u0435"
+    r"|\u0431\u043e\u043b\u0435\u0435|\u043c\u0435\u043d\u0435\u0435)|plus\s+or\s+minus|and\s+(?:up|above"
+    r"|over|below|under)"
     r"|\+(?!\s*[\w\ue000-\uf8ff])|o\s+m[a\u00e1]s|ou\s+plus"
     r"|oder\s+mehr|\u0438\u043b\u0438\s+\u0431\u043e\u043b\u0435\u0435)",
     re.IGNORECASE,
 )
 _WITHDRAWS = re.compile(
+    r"\b(?:falsch|faux|fausse|falso|incorrect[oa]|errad[oa]|sbagliato)\b|"
     r"\b(?:is|are|was|were|be|seems|looks|turns\s+out\s+to\s+be|'s|as)\s+(?:(?:also|clearly|actually"
     r"|definitely|obviously|simply|still|just|an?"
     r"|the|my|probably|likely|certainly|surely|completely|totally)\s+)*(?:wrong|incorrect|false|mistaken"
@@ -155,7 +165,8 @@ _WITHDRAWS = re.compile(
     r"|n['\u2019]t)\s+(?:\w+\s+){0,3}?(?:the\s+(?:\w+\s+)?(?:answer|result|solution|value|case)"
     r"|right|correct|true|valid|possible|it|so|work|hold|make\s+sense|fit|check|add\s+up|match|satisfy)\b"
     r"|\bcannot\s+be\b|\bcan['\u2019]t\s+be\b|\b(?:that|this|it)\s+fails\b|\bfails\b"
-    r"|[(\[]\s*(?:\w+\s+)?(?:wrong|incorrect|false|not\b|no\b|rejected|discarded|invalid"
+    r"|[(\[]\s*(?:\w+\s+)?(?:wrong|incorrect|false|no[).,!]|not\s+(?:the\s+(?:\w+\s+)?answer|right|correct"
+    r"|true|sure|it\b|this\b|really|possible|[\ue000-\uf8ff])|rejected|discarded|invalid"
     r"|mistake|error|faux|falso|falsch|incorrecto|\u043d\u0435\u0432\u0435\u0440\u043d\w*|\u9519)|\?\s*(?:no"
     r"|nope|wrong|not)\b"
     r"|^\s*[,.;:\u2014\u2013-]*\s*(?:wrong|incorrect|false|not\s+(?:the\s+(?:\w+\s+)?answer|right|correct"
@@ -178,7 +189,18 @@ def _foreign(text: str) -> bool:
 def denies(words: str) -> bool:
     """Whether words that stand with a value deny it, doubt it or only bound it."""
     words = _RELATIVE.sub(" ", words)
-    return _DENIES.search(words) is not None or (_foreign(words) and _DENIES_ELSEWHERE.search(words) is not None)
+    return _DENIES.search(words) is not None or _denies_elsewhere(words)
+
+
+def _denies_elsewhere(words: str) -> bool:
+    if _DENIES_ELSEWHERE.search(words):
+        return True
+    return _foreign(words) and _DENIES_AMBIGUOUS.search(words) is not None
+
+
+def _negates(subject: str) -> bool:
+    """Whether a subject denies what is said of it; bounds in it ("numbers less than 10") are part of the question."""
+    return _NEGATES.search(subject) is not None or _denies_elsewhere(subject)
 
 
 def denied_before(clause: str) -> bool:
@@ -186,7 +208,12 @@ def denied_before(clause: str) -> bool:
     clause = clause.rstrip("*_`{[ ")
     if _LABEL.search(clause) or _BOUND_BEFORE.search(clause):
         return True
-    return denies(_COUNTED.sub(" ", clause))
+    clause = _COUNTED.sub(" ", clause)
+    copulas = list(_COPULA.finditer(clause))
+    if not copulas:
+        return denies(clause)
+    subject, predicate = clause[: copulas[-1].start()], clause[copulas[-1].start() :]
+    return denies(predicate) or _negates(_RELATIVE.sub(" ", subject))
 
 
 _DENIES_AFTER = re.compile(
@@ -201,11 +228,14 @@ _DENIES_AFTER = re.compile(
     re.IGNORECASE,
 )
 _DENIES_AFTER_ELSEWHERE = re.compile(
+    r"\bor\s+(?:m[a\u00e1]s|menos|plus|moins|mehr|weniger|mais|\u0431\u043e\u043b\u044c\u0448\u0435"
+    r"|\u043c\u0435\u043d\u044c\u0448\u0435|\u0431\u043e\u043b\u0435\u0435|\u043c\u0435\u043d\u0435\u0435)\b"
+    r"|^\s*teilbar|"
     r"^\s*(?:\w+\s+)?(?:no|nicht|ne|n['\u2019]|n\u00e3o|non|\u043d\u0435)\b|\bo\s+(?:m[a\u00e1]s|menos)\b"
     r"|\bou\s+(?:plus|moins)\b|\boder\s+(?:mehr|weniger)\b|\bcomo\s+m[i\u00ed]nimo|\bcomo\s+m[a\u00e1]ximo"
     r"|\bal\s+menos|\bau\s+(?:moins|plus)|\bmindestens|\bh[o\u00f6]chstens"
     r"|\b\u0438\u043b\u0438\s+(?:\u0431\u043e\u043b\u0435\u0435|\u0431\u043e\u043b\u044c\u0448\u0435"
-    r"|\u043c\u0435\u043d\w+)|\u4ee5\u4e0a|\u4ee5\u4e0b|\u4ee5\u5185|\u4e0d|\u9519|\u932f|\u306a\u3044"
+    r"|\u043c\u0435\u043d\w+)|\u4ee5\u4e0a|\u4ee5\u4e0b|\u4ee5\u5185|\u672a\u6e80|\u672a\u6ee1|\u4e0d|\u9519|\u932f|\u306a\u3044"
     r"|\uc774\uc0c1|\uc774\ud558|\uc544\ub2c8",
     re.IGNORECASE,
 )
@@ -215,7 +245,7 @@ def denies_after(words: str) -> bool:
     """Whether the rest of its clause denies or bounds a value: "7 is not it", "7 apples or more", "7 at least"."""
     if _DENIES_AFTER.search(words.rstrip()):
         return True
-    return _foreign(words) and _DENIES_AFTER_ELSEWHERE.search(words) is not None
+    return _DENIES_AFTER_ELSEWHERE.search(words) is not None
 
 
 def bounded_after(text: str) -> bool:

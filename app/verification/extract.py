@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.verification.clauses import clip, is_formula, is_prose, last_formula, last_number, last_tuple, uncalculated
+from app.verification.clauses import clip, is_formula, last_formula, last_number, last_tuple, uncalculated
 from app.verification.corrections import WITHDRAWN, verdict_of
 from app.verification.denial import denied_box
-from app.verification.limits import MAX_TAIL, MAX_TRACE
+from app.verification.languages import turned
+from app.verification.limits import MAX_SENTENCE, MAX_TAIL, MAX_TRACE
 from app.verification.phrases import last_anchor
-from app.verification.sentence import stands, without_asides, worked_out
+from app.verification.sentence import stands, without_asides, wordy, worked_out
 from app.verification.units import UNITS
 
 _STOP = re.compile(
@@ -70,6 +71,8 @@ _HEDGE = re.compile(
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _LONE_LETTER = re.compile(r"\*{0,2}\(?([A-J])(?:\)?\.?|[.)]\s+[^\n]{1,80})\*{0,2}")
 _STEP = re.compile(r"\s*(?:step|part|case|method|approach)\b", re.IGNORECASE)
+_THUS = re.compile(r"^(?:so|hence|thus|therefore),?\s+", re.IGNORECASE)
+_MIXED = re.compile(r"[A-Za-z]{2,}[^$]*\$[^$]+\$[^$]*,\s*[A-Za-z]{2,}")  # a sentence with formulas in it
 _TRUNCATED = re.compile(
     r"(?:[=+*/^(\[{,\\]|\b(?:the|and|is|of|to|a|an|so|then|we|by|with|which|are|equals|that|for|in|she|he"
     r"|they|it))$",
@@ -191,6 +194,8 @@ def _last_box(body: str) -> Extraction | Missing | None:
             group = [box]
         elif not others and box.end <= group[0].start and _GLUE.fullmatch(body, box.end, group[0].start):
             group.insert(0, box)
+        elif len(body) > MAX_TAIL:
+            break
         elif box.end < group[0].start:
             others.insert(0, box)
     if not group:
@@ -277,14 +282,14 @@ def _phrase(body: str, after: int = 0) -> Extraction | Missing | None:
     last = last_anchor(tail)
     if last is None:
         return None
-    text = _NOT_BUT.sub("", uncalculated(tail[last.end() : last.end() + 2_000]))
+    text = _NOT_BUT.sub("", turned(uncalculated(tail[last.end() : last.end() + 2_000])))
     content = clip(text)
     start = offset + last.start()
     if not content:
         return Missing("unfinished")
     end = body.find(content, offset + last.end())
     end = (end if end >= 0 else offset + last.end()) + len(content)
-    inside = verdict_of(content) if is_prose(content) else None
+    inside = verdict_of(content, content) if wordy(content) else None
     if inside == WITHDRAWN:
         return Missing("withdrawn")
     if inside is not None:
@@ -297,7 +302,7 @@ def _revised(body: str, found: Extraction) -> Extraction | Missing:
     """Follow what is said after the answer: "Wait, it should be 12" is 12, "that is wrong" is no answer."""
     if found.end >= len(body):
         return found
-    said = verdict_of(body[found.end : found.end + 1_500])
+    said = verdict_of(body[found.end : found.end + 1_500], found.answer)
     if said is None:
         return found
     if said == WITHDRAWN:
@@ -323,8 +328,9 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
     if not line:
         yield Missing("no-answer")
         return
-    if len(line) <= 400 and "\n" not in line and not (is_prose(line) and any(c.isdigit() for c in line)):
-        yield Extraction(clip(line, whole=True), "whole", 0, len(body))
+    short = len(line) <= 400 and "\n" not in line and not _MIXED.search(line)
+    if short and not (wordy(line) and any(c.isdigit() for c in line)):
+        yield Extraction(clip(_THUS.sub("", line), whole=True), "whole", 0, len(body))
     if _TRUNCATED.search(tail.rstrip("*")):
         yield Missing("unfinished")
         return
@@ -344,8 +350,8 @@ def _weak(body: str) -> Iterator[Extraction | Missing]:
 
 def _last_lines(tail: str) -> Iterator[Extraction | Missing]:
     """Formulas and numbers from the end upwards: the last line that has either decides."""
-    for raw in reversed(tail[-4_000:].split("\n")):
-        line = without_asides(uncalculated(raw))
+    for raw in (line[-MAX_SENTENCE:] for line in reversed(tail[-4_000:].split("\n"))):
+        line = without_asides(turned(uncalculated(raw)))
         formula, number = last_formula(line) or last_tuple(line), last_number(line)
         found = [(formula, "formula")] if formula is not None and (number is None or formula.end >= number.end) else []
         found += [(number, "number")] if number is not None else []

@@ -9,18 +9,24 @@ from app.problems.select import ROWS, Problems
 from app.records import Problem
 from app.store import Output
 from app.verification.references import readable
+from app.verification.settings import BUILT_IN, VerificationSettings
 
 SHOWN = 5  # references named in the message
 
 
-def check_references(problems: Output, split: str, most: float, name: str) -> None:
-    """Raise UserError where more than a share `most` of a split's references cannot be read; the first are named.
+def check_references(problems: Output, split: str, settings: VerificationSettings, name: str) -> None:
+    """Raise UserError where too large a share of a split's references cannot be read; the first are named.
+
+    Only the built-in verifier alone is known to read what `readable` reads: others are not stopped.
 
     Args:
         name: of the stage, for the message.
     """
+    if settings.verifier != BUILT_IN or settings.llm:
+        return
     split_problems = Problems(problems, split)
-    check_readable(_all(split_problems), len(split_problems), most, f"{name}: {split} problems")
+    where = f"{name}: {split} problems"
+    check_readable(_all(split_problems), len(split_problems), settings.bad_references, where)
 
 
 def check_readable(problems: Iterable[Problem], count: int, most: float, name: str) -> None:

@@ -9,6 +9,7 @@ from time import perf_counter
 from app.records import FINISH_REASONS, Verdict
 from app.verification.compare import Comparison, compare
 from app.verification.extract import Extraction, Missing, candidates
+from app.verification.limits import MAX_SENTENCE
 from app.verification.references import readable
 from app.verification.sentence import agrees, value, without_lead, wordy
 from app.verification.wording import choice
@@ -132,6 +133,8 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
 
 def _within(reference: str, found: Extraction, question: str | None, first: Comparison) -> tuple[Comparison, str]:
     """The answer as it stands; or, given as a sentence, what the sentence says it is."""
+    if len(found.answer) > MAX_SENTENCE:
+        return first, found.answer
     stands = first.readable and (not found.clause or agrees(found.answer, found.clause))
     if stands and (first.tier in ("words", "number") or not wordy(found.answer)):
         return first, found.answer

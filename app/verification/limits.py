@@ -6,6 +6,7 @@ Every bound is checked before the work it protects is begun. Sizes are in charac
 from __future__ import annotations
 
 MAX_TRACE = 400_000  # characters of a trace that are looked at, from its end
+MAX_SENTENCE = 1_000  # characters of a sentence that is read for what it says
 MAX_TAIL = 20_000  # characters at the end of a trace in which phrases, bold text and bare numbers are looked for
 MAX_ANSWER = 8_000  # characters of one answer that are parsed; longer ones are compared as text only
 MAX_TOKENS = 4_000

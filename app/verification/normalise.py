@@ -134,7 +134,7 @@ _SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿˣ⁽⁾]+")
 _SUBS = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙₓᵢⱼₖ]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _SPACING = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|boxed|fbox|mathstrut|!)(?![A-Za-z])\s*|\\h?space\s*\{[^{}]*\}|"
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|boxed|fbox|box|mathstrut|!)(?![A-Za-z])\s*|\\h?space\s*\{[^{}]*\}|"
     r"\\(?:phantom|label|tag)\s*\{[^{}]*\}"
 )
 _SPACE = re.compile(r"\\(?:,|;|:|>| |\n|q?quad(?![A-Za-z])|enspace(?![A-Za-z])|thinspace(?![A-Za-z]))|~|&nbsp;")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 from app.verification.clauses import is_prose, math_spans
 from app.verification.denial import bounded_after, denied_before, denies, denies_after, withdraws
+from app.verification.languages import turned
+from app.verification.limits import MAX_SENTENCE
 from app.verification.numerals import NUMERAL, figures
 from app.verification.spoken import FIRST, fold, operated
 from app.verification.units import UNITS
@@ -35,7 +37,7 @@ _EQUALS = (
     r"|comes?\s+(?:out\s+)?to|that\s+is,?|i\.\s?e\.,?|namely,?"
 )
 _FILLER = (
-    r"exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely"
+    r"most|very|exactly|precisely|simply|just|only|definitely|certainly|clearly|obviously|surely|probably|likely"
     r"|presumably|perhaps|maybe|therefore|thus|hence|then"
     r"|so|now|indeed|actually|in\s+fact|in\s+total|in\s+all|altogether|about|approximately|roughly"
     r"|equal\s+to|given\s+by|as\s+follows|finally|overall|either|both"
@@ -45,7 +47,8 @@ _FILLER = (
     r"|another|an\s+additional|i\.\s?e\.|namely|equivalently"
 )
 _LEAD = re.compile(
-    rf"\s*(?:[,:*_$(\[]|\bthat\b|(?:{_FILLER})\b"
+    rf"\s*(?:[,:*_$(\[]|\bthat\b|(?:as|by|from|using|after|based\s+on"
+    rf"|according\s+to)\s[^,.;\ue000-\uf8ff]{{1,60}},|(?:{_FILLER})\b"
     r"|(?:I|we|you|one)(?:\s+(?:would|can|do|should|will|must|now|also|then|finally|firmly|strongly"
     r"|get\s+that))*\s+(?:think|believe|say|guess|find|get|have|obtain|see|conclude|know|claim"
     r"|suspect|estimate|reckon|arrive\s+at|end\s+up\s+with|am\s+(?:quite\s+|very\s+|fairly\s+"
@@ -57,9 +60,8 @@ _LEAD = re.compile(
     r"|(?:the|our|this)\s+(?:(?:final|correct|right|best|desired|required|numerical|overall)\s+)*(?:answer"
     r"|result|value|total|sum|solution|count|choice|option|amount|number)s?\s+(?:is|are|was|equals"
     r"|would\s+be|will\s+be|must\s+be|should\s+be|comes?\s+to)"
-    r"|it['\u2019]s|that['\u2019]s|there['\u2019]s|(?:he|she|they|we|you|i|it|this|that|there|which)\s+(?:(?:will|would|must|should|now|then|still|also|only|finally)\s+)*(?:"
-    + _VERB
-    + r"))(?![\w-])?",
+    r"|it['\u2019]s|that['\u2019]s|there['\u2019]s|(?:he|she|they|we|you|i|it|this|that|there"
+    r"|which)\s+(?:(?:will|would|must|should|now|then|still|also|only|finally)\s+)*(?:" + _VERB + r"))(?![\w-])?",
     re.IGNORECASE,
 )
 _END = re.compile(r"\n|[.!?;\u3002\uff01\uff1f](?=\s|$|[*\"')\]])|[\u3002\uff1b]")
@@ -76,29 +78,34 @@ _RUN = re.compile(
 )
 _NAME = r"(?:[a-zA-Z](?:_\w)?\s*=\s*)?"
 _MAYBE = re.compile(
-    rf"\b(?:(?:could|might|may|can)\s+(?:also\s+|well\s+|just\s+|equally\s+)*be|maybe|perhaps|possibly|alternatively)\b[^.]*{_A}",
+    rf"\b(?:(?:could|might|may|can)\s+(?:also\s+|well\s+|just\s+|equally\s+)*be|maybe|perhaps|possibly"
+    rf"|alternatively)\b[^.]*{_A}",
     re.IGNORECASE,
 )
-_PROSE = re.compile(r"[^\W\d_a-zA-Z][^\W\d_]+ +[^\W\d_]{2,}")  # two words side by side in another script
+_PROSE = re.compile(r"(?<![\\\w])[^\W\d_]{2,} +[^\W\d_]{2,}")  # two words side by side, in any script
 _RESULT = re.compile(r"[\d)%A-Za-z]\s*=\s*[$\u20ac\u00a3]?\s?-?$")  # after a calculation
 # "3 out of 4", "1 in 6", "2 to 5": a value that is one part of another.
 _SHARE = re.compile(rf"\s*(?:out\s+of|in|to|of|by|per|for\s+every|from|x|and\s+a\s+half)\s+(?:the\s+)?{_A}")
 _FACTORIAL = re.compile(r"(?<![\w.,])\d+!(?=\s*[.,;)a-z=+*/-])")
 _SPOILED = re.compile(
-    rf"[\s*_$)]*\?|\s*{_A}|\s+:\s*{_A}|:{_A}|\s*[/\u00d7*+\u00b1\u2213^=<>\u2264\u2265~]\s*{_A}|\s*\(\s*or\s+(?:\w+\s+)?{_A}\s*\)|-?\s?ish\b|!(?=\s*[.,;)a-z=+])"
+    rf"\s*[\u4e07\u842c\u5343\u767e\u4ebf\u5104\u5341]|[\s*_$)]*\?|\s*{_A}|\s+:\s*{_A}|:{_A}"
+    rf"|\s*[/\u00d7*+\u00b1\u2213^=<>\u2264\u2265~]\s*{_A}|\s*\(\s*or\s+(?:\w+\s+)?{_A}\s*\)|-?\s?ish\b"
+    rf"|!(?=\s*[.,;)a-z=+])"
     r"|\s*,?\s*(?:more\s+or\s+less|give\s+or\s+take|or\s+thereabouts|plus\s+or\s+minus)\b"
 )
 _LATEX = re.compile(r"\\[A-Za-z]+|[{}$\\]")
 _SIDELONG = re.compile(
-    rf"\b(?:around|over|under|above|below|near|past|beyond|within|between|until|(?:square|cube|power)\s+of)\s+{_A}|{_A}\s+to\s+the\b"
-    rf"|{_A}-?\s?ish\b",
+    rf"\b(?:around|over|under|above|below|near|past|beyond|within|between|until|(?:square|cube"
+    rf"|power)\s+of)\s+{_A}|{_A}\s+to\s+the\b"
+    rf"|{_A}-?\s?ish\b|{_A}\s*[\u7684\u306e\u4e07\u842c\u5343\u767e\u4ebf\u5104\u500d]",
     re.IGNORECASE,
 )
 _BOXED_FACTORIAL = re.compile(r"(?<![\w.,])\d+!")
+_LED = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,},\s|[A-Za-z]['\u2019][a-z]+\s")
 _STRANGE = re.compile(r"[\\^_@{}|<>~#]")  # signs that are no punctuation: what they do is not understood
 _ASIDE = re.compile(
     r"(?<=\w)\s\((?=[^()]*[A-Za-z]{2})[^()=]*\)|(?<=\w),?\s(?:since|because)\s[^.\n]*"
-    r"|(?<=\w),?\sas\s(?=an?\s|the(?:re)?\s|each\s|every\s|one\s|he\s|she\s|they\s|it\s|\d)[^.\n]*"
+    r"|(?<=\w),?\sas\s(?=an?\s|the(?:re)?\s|each\s|every\s|one\s|he\s|she\s|they\s|it\s|\$|\d)[^.\n]*"
 )
 _REASON = re.compile(r"\s\(?(?:because|since|as)\s", re.IGNORECASE)
 _BARE_WORD = re.compile(r"[A-Za-z\u00b0\u00c0-\u024f\u0400-\u04ff]+")
@@ -140,7 +147,7 @@ def _kept(piece: str, keep: Callable[[str], str]) -> str:
 
 
 def _numbers(words: str, keep: Callable[[str], str], *, boxed: bool = False) -> str:
-    words = figures(words)
+    words = figures(turned(words))
 
     def one(match: re.Match[str]) -> str:
         if not any(c.isdigit() or "\u00bc" <= c <= "\u215e" for c in match[0]) or _ORDINAL.match(words, match.end()):
@@ -153,6 +160,8 @@ def _numbers(words: str, keep: Callable[[str], str], *, boxed: bool = False) -> 
 
 def value(text: str, *, boxed: bool = False) -> str | None:
     """The answer a sentence gives, as mathematics with its unit; None where it is not understood."""
+    if len(text) > MAX_SENTENCE:
+        return None
     words, values = masked(text.replace("\\$", "$"), boxed=boxed)
     return None if _STRANGE.search(words) else read(words, values)
 
@@ -183,7 +192,8 @@ def _direct(sentence: str, rest: str, values: list[str]) -> str | None:
 def _equated(sentence: str, rest: str, values: list[str]) -> str | None:
     """The value after the main verb, where the sentence has one such value."""
     pattern = re.compile(
-        rf"(?:(?<![A-Za-z])(?:{_EQUALS})|(?<=\s)(?:{_VERB}))(?![A-Za-z])(?:\s+(?:{_FILLER})(?![A-Za-z]))*[\s$*]*{_NAME}({_RUN.pattern})",
+        rf"(?:(?<![A-Za-z])(?:{_EQUALS})"
+        rf"|(?<=\s)(?:{_VERB}))(?![A-Za-z])(?:\s+(?:{_FILLER})(?![A-Za-z]))*[\s$*]*{_NAME}({_RUN.pattern})",
         re.IGNORECASE,
     )
     for part in reversed(list(_parts(sentence))):
@@ -273,7 +283,7 @@ def worked_out(line: str) -> str | None:
 
 def wordy(text: str) -> bool:
     """Whether an answer is more than a value with a word or two beside it."""
-    if is_prose(text) or _PROSE.search(text):
+    if is_prose(text) or _PROSE.search(text) or _LED.search(text):
         return True
     return any(re.search(r"[\s,;:.?!]", match[1].strip()) for match in _WORDED.finditer(text))
 
@@ -302,5 +312,7 @@ def without_asides(line: str) -> str:
 
 def sound(answer: str) -> bool:
     """Whether the words of an answer that reads as mathematics neither deny nor bound a value in it."""
+    if len(answer) > MAX_SENTENCE:
+        return True
     words = NUMERAL.sub(chr(FIRST), _LATEX.sub(" ", answer))
     return not (denies(words) or withdraws(words) or _SIDELONG.search(words))

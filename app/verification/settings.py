@@ -1,13 +1,32 @@
-"""What a run asks of the references its traces are judged against."""
+"""Who judges a run's traces, and what is asked of the references they are judged against."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 from pydantic import Field
 
 from app.settings import Settings
 
+BUILT_IN, MATH_VERIFY = "built-in", "math-verify"
+
+
+class LlmJudge(Settings):
+    """A model behind an OpenAI-compatible endpoint that says whether two answers are the same."""
+
+    base_url: str = Field(pattern=r"^https?://")
+    model: str
+    when: Literal["always", "unread"] = "unread"  # unread: only what the verifier cannot read
+    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
+    concurrency: int = Field(default=16, ge=1)  # a worker
+    timeout: float = Field(default=120, gt=0)  # seconds, a request
+    tokens: int | None = Field(default=None, ge=1)  # most tokens read and written by one worker in one session
+
 
 class VerificationSettings(Settings):
-    """Stops a stage early; where it does not stop, it changes nothing that is written, so it enters no key."""
+    """The verifier by name: `built-in`, `math-verify`, or a class of your own, `my_grader:Grader`."""
 
+    verifier: str = Field(default=BUILT_IN, pattern=rf"^({BUILT_IN}|{MATH_VERIFY}|[\w.]+:\w+)$")
+    options: dict[str, Any] = Field(default_factory=dict)  # arguments of a class of your own
+    llm: LlmJudge | None = None
     bad_references: float = Field(default=0.01, ge=0, le=1)  # largest share of references that cannot be read

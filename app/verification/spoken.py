@@ -98,7 +98,7 @@ _AFTER = re.compile(
     r"|away\s+from|too\s+(?:many|few|much|little|high|low|big|small))\b"
     r"|[-\u2010]\s?(?:digit|fold|th\b)|\^|\*\*\s?[\d\ue000-\uf8ff]"
     r"|[*/\u00d7\u00f7=<>\u2264\u2265\u2260]\s*[\d\ue000-\uf8ff]"
-    r"|\u7684\u4e00\u534a|\u7684\u5e73\u65b9|\u7684\u500d|\u500d|\u4f4d\u6570|\u4f4d\u6578|\u7684)",
+    r"|\u7684\u4e00\u534a|\u7684\u5e73\u65b9|\u7684\u500d|\u500d|\u4f4d\u6570|\u4f4d\u6578|\u7684|\u306e)",
     re.IGNORECASE,
 )
 

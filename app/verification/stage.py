@@ -12,13 +12,19 @@ from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
 from app.verification.judge import judge_batch
+from app.verification.settings import VerificationSettings
+from app.verification.verifier import verdicts as verdicts_of
+from app.verification.verifier import verifier_of
 from app.written import Receipt
 
 
 class VerificationWorker:
     """Judges the traces of one sampling shard at a time."""
 
-    def __init__(self, problems: Output, traces: Output, output: Output) -> None:
+    def __init__(
+        self, problems: Output, traces: Output, output: Output, settings: VerificationSettings | None = None
+    ) -> None:
+        self.verifier = verifier_of(settings or VerificationSettings())
         self.problems = Problems(problems, "train")
         self.traces, self.output = traces, output
 
@@ -26,7 +32,9 @@ class VerificationWorker:
         """Verdicts of shard `index`, in the order of its traces."""
         names = ["id", "problem_id", "text", "finish_reason"]  # the token ids are most of a shard
         ids, asked, texts, endings = (column.to_pylist() for column in self.traces.read_shard(index, names).columns)
-        verdicts = judge_rows(ids, asked, texts, endings, self.problems.named(asked))
+        problems = self.problems.named(asked)
+        found = await verdicts_of(self.verifier, [problems[name] for name in asked], texts, endings)
+        verdicts = [replace(verdict, trace_id=name) for verdict, name in zip(found, ids, strict=True)]
         counts = {"verdicts": float(len(verdicts)), "verifier seconds": sum(v.seconds for v in verdicts)}
         for verdict in verdicts:
             counts[verdict.outcome] = counts.get(verdict.outcome, 0) + 1
@@ -63,12 +71,12 @@ def run(context: StageContext) -> None:
     """Judge every sampling shard that has no verdicts yet."""
     traces = context.inputs["sampling"]
     problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification.bad_references, context.stage.name)
+    check_references(problems, "train", context.recipe.verification, context.stage.name)
     place = context.recipe.placement.verification
     run_shards(
         context,
         VerificationWorker,
-        (problems, traces, context.output),
+        (problems, traces, context.output, context.recipe.verification),
         len(traces.done_shards()),
         Pool.of(place, "placement.verification"),
     )

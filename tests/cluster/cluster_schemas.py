@@ -268,3 +268,36 @@ RAY_JOB = kind(
         ("entrypoint",),
     ),
 )
+
+
+# -- SkyPilot ---------------------------------------------------------------------------------------------------------
+
+# A subset of what SkyPilot 0.14.1 takes for a task: its own closed schemas (sky/utils/schemas.py).
+SKY_RESOURCES: dict[str, Schema] = {
+    "infra": TEXT,
+    "accelerators": {"type": "string", "pattern": r"^[A-Za-z0-9-]+:\d+$"},
+    "cpus": TEXT,
+    "memory": TEXT,
+    "instance_type": TEXT,
+    "use_spot": FLAG,
+    "disk_size": COUNT,
+    "job_recovery": record({"strategy": TEXT, "max_restarts_on_errors": COUNT}),
+}
+SKY_VARIABLES: Schema = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"},
+    "additionalProperties": {"type": ["string", "null"]},
+}
+SKY_TASK = record(
+    {
+        "name": TEXT,
+        "workdir": TEXT,
+        "num_nodes": COUNT,
+        "resources": record({**SKY_RESOURCES, "any_of": many(record(SKY_RESOURCES), 1)}),
+        "envs": SKY_VARIABLES,
+        "secrets": SKY_VARIABLES,
+        "setup": TEXT,
+        "run": TEXT,
+    },
+    ("name", "workdir", "resources", "run"),
+)

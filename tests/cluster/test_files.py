@@ -6,6 +6,7 @@ import copy
 import ipaddress
 import re
 import string
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.cluster.cluster_schemas import AWS_PROVIDER, EC2_NODE, INSTANCES, PODS_AND_GIB, RAY_CLUSTER, RAY_JOB
+from app.recipe import load
+from tests.cluster.cluster_schemas import (
+    AWS_PROVIDER,
+    EC2_NODE,
+    INSTANCES,
+    PODS_AND_GIB,
+    RAY_CLUSTER,
+    RAY_JOB,
+    SKY_TASK,
+)
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0f" * 32
@@ -388,6 +398,39 @@ def test_a_failed_job_is_tried_again_on_shared_storage() -> None:
     assert all(isinstance(value, str) for value in environment["env_vars"].values())
 
 
+# -- skypilot.yaml ----------------------------------------------------------------------------------------------------
+
+
+def test_skypilot_takes_the_file_and_no_typo_in_it() -> None:
+    task = yaml.safe_load((ROOT / "skypilot.yaml").read_text())
+    jsonschema.validate(task, SKY_TASK)
+    paths = [path for path in keys(task) if path[0] not in ("envs", "secrets")]
+    for path in [*paths, ("resources", "any_of"), ("resources", "disk_size")]:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(with_typo(task, path), SKY_TASK)
+
+
+def test_skypilots_scripts_are_shell_and_start_a_job_that_fits_one_machine(tmp_path: Path) -> None:
+    """Run by bash with a `python` that says how it was called."""
+    task = yaml.safe_load((ROOT / "skypilot.yaml").read_text())
+    python = tmp_path / "eightfold-env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "${RAY_ADDRESS-none}" "$@"\n')
+    python.chmod(0o755)
+    subprocess.run(["bash", "-n", "-c", task["setup"]], check=True)
+    variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "RECIPE": "math_qwen", "RUNS": "s3://b/runs"}
+    done = subprocess.run(
+        ["bash", "-c", task["run"]], env=variables | {"RAY_ADDRESS": "x"}, capture_output=True, text=True, check=True
+    )
+    ray_address, *command = done.stdout.split()
+    assert ray_address == "none" and command[:5] == ["-m", "jobs.run", "math_qwen", "--runs", "s3://b/runs"]
+    recipe = load(str(ROOT / "jobs/recipes/gsm8k_deepseek7b.yaml"), [word for word in command[5:] if word != "--set"])
+    place = recipe.placement
+    assert [place.sampling.labels, place.verification.labels, place.training.labels] == [{}, {}, {}]
+    for option in task["resources"]["any_of"]:
+        assert int(option["accelerators"].rpartition(":")[2]) >= place.sampling.actors * place.sampling.gpus
+
+
 # -- docker/ and all of them ------------------------------------------------------------------------------------------
 
 
@@ -441,7 +484,9 @@ def test_images_hold_what_the_clusters_call(name: str) -> None:
     assert {"rsync", "openssh-client", "wget", "util-linux", "procps"} <= packages
 
 
-@pytest.mark.parametrize("name", [*FILES, "docker/Dockerfile.cpu", "docker/Dockerfile.gpu", "docs/cluster.md"])
+@pytest.mark.parametrize(
+    "name", [*FILES, "skypilot.yaml", "docker/Dockerfile.cpu", "docker/Dockerfile.gpu", "docs/cluster.md"]
+)
 def test_files_hold_no_secret_and_no_dash_that_a_shell_misreads(name: str) -> None:
     text = (ROOT / name).read_text()
     odd = sorted(set(text) - set(string.printable))

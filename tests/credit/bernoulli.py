@@ -57,7 +57,10 @@ def judge(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdic
 
 
 def sampler(engine: Engine, seed: int = 0, judged_by=judge) -> Sampler:
-    return Sampler(engine, "policy", judged_by, decode, temperature=1.0, max_tokens=50, seed=seed)
+    async def judged(problem: Problem, texts: list[str], endings: list[str]) -> list[Verdict]:
+        return judged_by(problem, texts, endings)
+
+    return Sampler(engine, "policy", judged, decode, temperature=1.0, max_tokens=50, seed=seed)
 
 
 def trace(text: str, sample: int = 0, finish: str = "stop", end: bool = True) -> Trace:

@@ -26,7 +26,7 @@ def made() -> list[Problem]:
 def worker(monkeypatch: pytest.MonkeyPatch, made: list[Problem], tmp_path: Path):
     """Builds a CreditWorker whose engine is the student, over samples of the same student."""
     student = world.Student(made, world.renderer())
-    monkeypatch.setattr("app.sampling.stage.VllmEngine", lambda *args, **kwargs: student)
+    monkeypatch.setattr("app.sampling.stage.create", lambda *args, **kwargs: student)
     inputs = asyncio.run(world.sampled(tmp_path, student, made, world.recipe()))
 
     def build(name: str, recipe: Recipe | None = None) -> tuple[CreditWorker, Output]:

@@ -40,7 +40,7 @@ def inputs(made: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> dic
     outputs = asyncio.run(world.sampled(folder, student, made, world.recipe()))
     credit = Output(str(folder), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.sampling.stage.VllmEngine", lambda *args, **kwargs: student)
+        patch.setattr("app.sampling.stage.create", lambda *args, **kwargs: student)
         before = [outputs[name] for name in ("problems", "sampling", "verification")]
         worker = CreditWorker(world.recipe(), world.POLICY, *before, credit)
     for shard in range(3):
@@ -177,6 +177,7 @@ def test_step_dpo_branches_at_the_first_wrong_line(inputs, made: list[Problem]) 
         assert decode(p.prompt_token_ids) == p.prompt and decode(p.chosen_token_ids) == p.chosen
         assert p.q_before >= 0.25 and p.q_after < p.q_before and p.judged_before >= 1 and p.judged_after >= 1
         assert p.chosen_token_ids[0] != p.rejected_token_ids[0]
+        assert p.q_before == p.correct_before / p.judged_before and p.q_after == p.correct_after / p.judged_after
         shared_lines = p.prompt.count("\n") - 1
         exact += shared_lines == first_wrong_line(by_id[p.problem_id], rejected.text)
         assert (p.prompt + p.chosen).endswith(f"\n#### {by_id[p.problem_id].answer}")

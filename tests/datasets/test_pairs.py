@@ -63,6 +63,15 @@ def test_a_correct_rollout_is_preferred_to_the_rest_of_the_wrong_trace() -> None
     assert (made.chosen_trace, made.rejected_trace) == ("r-0-8", "t-0")
 
 
+def test_a_pair_carries_raw_counts_and_whether_the_end_was_certain() -> None:
+    best = replace(pit().before, q=0.999, correct=6)  # as the best of five would have it
+    sampled, certain = pit().after, replace(pit().after, correct=0, judged=1, low=0.0, high=0.0)
+    for after, exact in ((sampled, False), (certain, True)):
+        (made,) = steps([rollout("good\n#### 1")], found=[replace(pit(), before=best, after=after)])
+        assert (made.correct_before, made.judged_before, made.exact_after) == (6, 8, exact)
+        assert (made.correct_after, made.judged_after) == (after.correct, after.judged)
+
+
 def test_the_pit_step_alone_can_be_rejected() -> None:
     (made,) = steps([rollout("good\n#### 1")], rejected="step")
     assert made.rejected == "bad\n" and made.rejected_token_ids == ids("bad\n", end=False)

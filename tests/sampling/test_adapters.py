@@ -14,6 +14,7 @@ from app.policy import WORLD_MODEL, Policy
 from app.recipe import RenderingSettings
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Request
+from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import EnginePlacement
 from app.sampling.vllm import VllmEngine, lora_rank
 
@@ -91,7 +92,7 @@ def test_the_stage_serves_an_adapters_policy_on_its_base(monkeypatch: pytest.Mon
     from tests.sampling.test_stage import context
 
     asked = []
-    monkeypatch.setattr(stage, "VllmEngine", lambda *given: asked.append(given))
+    monkeypatch.setattr("app.sampling.vllm.VllmEngine", lambda *given: asked.append(given) or ScriptedEngine())
     stage.EngineWorker(context(tmp_path).recipe, Policy(str(WORLD_MODEL), "dpo", "/somewhere/adapter"))
     [(path, _, _, _, adapter)] = asked
     assert (path, adapter) == (str(WORLD_MODEL), "/somewhere/adapter")

@@ -15,6 +15,7 @@ from app.rendering import Renderer
 from app.sampling import stage
 from app.sampling.engine import Request
 from app.sampling.openai import Budget, OpenAIEngine
+from app.sampling.vllm import VllmEngine
 from tests.sampling.test_stage import context
 from tests.smollm import served
 
@@ -22,7 +23,7 @@ from tests.smollm import served
 def test_only_the_base_policy_is_asked_of_the_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that the run trained is not there: it gets an engine of its own."""
     started = []
-    monkeypatch.setattr(stage, "VllmEngine", lambda path, *_: started.append(path))
+    monkeypatch.setattr(stage, "create", lambda policy, *_: started.append(policy.path))
     asked = context(tmp_path, {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "world"}})
     base = base_policy(asked.recipe.model)
     assert isinstance(stage.EngineWorker(asked.recipe, base).engine, OpenAIEngine)
@@ -65,7 +66,7 @@ def test_the_stage_through_vllms_server(tmp_path: Path) -> None:
             asyncio.run(wrong.generate(greedy))
 
     async def own() -> tuple[int, ...]:
-        engine = stage.VllmEngine(str(WORLD_MODEL), asked.recipe.placement.sampling)
+        engine = VllmEngine(str(WORLD_MODEL), asked.recipe.placement.sampling)
         done = await engine.generate(greedy)
         await engine.close()
         return done.token_ids

@@ -112,7 +112,7 @@ def test_equal_keys_give_equal_traces_whatever_was_there_before(
 
 def test_what_continues_is_another_stage_than_what_does_not() -> None:
     def key(*sets: str) -> str:
-        return keys_of(build(load("jobs/recipes/demo.yaml", ["sampling.max_tokens=512", *sets])))["sampling"]
+        return keys_of(build(load("jobs/recipes/demo.yaml", ["sampling.max_tokens=512", *sets])))["sampling/sft"]
 
     assert key() != key("sampling.continued_at=[256]")
 

@@ -83,15 +83,6 @@ def test_a_prefix_of_token_ids_continues_as_the_trace_did(engine: Any, run: Run,
     assert rest.token_ids == whole.token_ids[4:]
 
 
-def test_stop_texts_end_a_trace(engine: Any, run: Run, renderer: Renderer) -> None:
-    prompt = renderer.prompt_ids(STATEMENT)
-    whole = run(engine.generate(request(prompt, temperature=0.0, max_tokens=20)))
-    word = whole.text.split()[2]
-    done = run(engine.generate(request(prompt, temperature=0.0, max_tokens=20, stop=(word,))))
-    assert done.finish_reason == "stop"
-    assert len(done.token_ids) <= 3 < len(whole.token_ids)
-
-
 def test_cancelling_aborts_in_the_engine(engine: Any, run: Run, renderer: Renderer) -> None:
     prompt = renderer.prompt_ids(STATEMENT)[:4]
 

@@ -116,11 +116,11 @@ def test_pairs_with_one_chosen_branch_become_a_list(tmp_path: Path) -> None:
 
 def test_weights_by_rollout_counts(tmp_path: Path) -> None:
     rng = random.Random(0)
-    sure = {"q_before": 1.0, "judged_before": 8, "q_after": 0.0, "judged_after": 8}
+    sure = {"correct_before": 8, "judged_before": 8, "correct_after": 0, "judged_after": 8}
     rows = [
         pair(0, rng, weight=2.0),
         pair(1, rng, weight=2.0, **sure),
-        pair(2, rng, **{**sure, "q_after": 1.0}),  # nothing was lost: left out
+        pair(2, rng, **{**sure, "correct_after": 8}),  # nothing was lost: left out
     ]
     data = write_rows(tmp_path, "dpo", rows)
     given, by_counts = load(data, 100), load(data, 100, listwise(weights="certainty"))

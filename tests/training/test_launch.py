@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -57,6 +58,7 @@ def test_a_stage_trains_and_exports(ray_local: str, make_context: MakeContext, c
     thread.start()
     thread.join()
     assert failures == []
+    assert not context.output.local("checkpoints").exists()  # their optimiser's state is of no use any more
     table = context.output.read()
     assert table["step"].to_pylist() == [1, 2]
     assert {
@@ -85,6 +87,18 @@ def test_a_stage_trains_and_exports(ray_local: str, make_context: MakeContext, c
     before = context.output.written()
     launch.run(context)  # done is done
     assert context.output.written() == before
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_checkpoints_go_with_the_end_of_a_stage_unless_they_are_asked_for(
+    make_context: MakeContext, kept: bool
+) -> None:
+    """Also where a kill came between the last shard and their removal."""
+    context = make_context("sft", placement={"keep_checkpoints": kept})
+    context.output.local("checkpoints/step-00000001").mkdir(parents=True)
+    context.output.write_shard(0, pa.table({"step": [1]}))
+    launch.run(context)
+    assert context.output.local("checkpoints").exists() == kept
 
 
 def test_bad_data_is_refused_before_any_worker_starts(make_context: MakeContext, tmp_path: Path) -> None:

@@ -266,11 +266,50 @@ def test_a_loss_that_is_no_number_is_one_clear_error(make_trainer: MakeTrainer) 
     assert not trainer.job.output.local("model").exists()
 
 
-def test_a_reference_of_other_weights_is_refused(make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize("shift", [[[1.0, 0.0]], [[1.0, 1.0]], [[-0.5, 0.0]]])
+def test_a_reference_of_other_weights_is_refused(make_trainer: MakeTrainer, shift: list[list[float]]) -> None:
+    """Also one whose branches are off alike: the mean loss of the step says nothing of that."""
     trainer = make_trainer("dpo")
-    trainer.reference = trainer.reference + np.array([[1.0, 0.0]], np.float32)  # type: ignore[operator]
-    with pytest.raises(UserError, match=r"the first sigmoid loss is .* not 0\.69315"):
+    assert trainer.reference is not None
+    trainer.reference = trainer.reference + np.array(shift, np.float32)
+    with pytest.raises(UserError, match=r"at the first step a branch's log-probability is .* nats further"):
         trainer.train()
+    assert not trainer.job.output.local("model").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_start_is_as_near_its_reference_as_rounding_lets_it(make_trainer: MakeTrainer, precision: str) -> None:
+    """Micro-batches of another size than the reference's pack the same pairs otherwise."""
+    trainer = make_trainer("dpo", precision=precision, micro_batch=1, gradient_checkpointing=True)
+    trainer.train()
+    assert trainer.astray == 0
+
+
+def test_simpo_computes_no_reference(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.training.reference.compute", lambda *_: pytest.fail("computed"))
+    trainer = make_trainer("dpo", loss="simpo", beta=2.0)
+    assert trainer.reference is None
+    trainer.train()
+    assert len(read(trainer.job.metrics)) == trainer.order.steps
+
+
+def test_weights_that_were_made_anew_meet_no_old_reference(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """The key of a start says which stage made it, not what that holds now."""
+    import dataclasses
+    import shutil
+
+    from app.training.reference import reference_name
+
+    trainer = make_trainer("dpo")
+    job, corpus = trainer.job, trainer.corpus
+    assert reference_name(dataclasses.replace(job, fingerprint="another-key"), corpus) == reference_name(job, corpus)
+    shutil.copytree(job.policy, tmp_path / "anew")
+    model = tmp_path / "anew" / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    again = dataclasses.replace(job, policy=str(tmp_path / "anew"))
+    assert reference_name(again, corpus) != reference_name(job, corpus)
 
 
 def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.errors import UserError
 from app.policy import base_policy, trained_policy
@@ -21,11 +19,11 @@ from app.stage import StageContext
 from app.store import Output
 from app.training import checkpoint, launch
 from app.training.boards import Boards
-from app.training.candidates import Candidates, choose
 from app.training.launch import make_job
 from app.training.loop import Trainer
 from app.training.metrics import read
 from app.training.trials import IDLE, Lost, Trials
+from app.training.worker import train_worker
 from tests.training.test_loop import Killed, close, kill_at, weights
 
 MakeContext = Callable[..., StageContext]
@@ -128,53 +126,42 @@ def test_an_idle_evaluator_gives_its_room_back(make_context: MakeContext, monkey
     assert fake.asked == [2, 4]
 
 
-ACTIONS = st.lists(st.sampled_from(["train", "train", "evaluate", "kill worker", "kill driver"]), max_size=60)
-
-
-@given(st.lists(st.integers(0, 4), min_size=10, max_size=10), ACTIONS, st.integers(1, 3))
-def test_the_same_model_wins_whatever_is_fast_slow_or_killed(
-    accuracies: list[int], actions: list[str], patience: int
+@pytest.mark.parametrize(
+    ("method", "before", "step"), [("save", True, 4), ("save", False, 4), ("offer", True, 6), ("offer", False, 2)]
+)
+def test_the_same_model_wins_whichever_instant_a_kill_came_at(
+    one_rank: None, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, method: str, before: bool, step: int
 ) -> None:
-    """A worker that offers every second step of 20, checkpoints every fifth and goes back there when killed; a driver
-    that evaluates, and forgets what it had asked when killed. Then both run to their end.
+    """A worker that has a checkpoint after each step, the last one too, because notices keep coming in. It is killed
+    just before or after it saves or offers a step; both it and the driver then start again.
     """
-    by_step = {2 * (i + 1): value / 4 for i, value in enumerate(accuracies)}
-    wanted = choose([{"step": step, "accuracy": value} for step, value in by_step.items()], patience)
-    with tempfile.TemporaryDirectory() as folder:
-        candidates, evaluated = Candidates(Path(folder), patience), []
-        job = SimpleNamespace(method="sft", candidates=candidates, output=SimpleNamespace(key="k"))
+    job = make_job(make_context("sft", steps=6, evaluate_every=2))
+    job.output.local().mkdir(parents=True, exist_ok=True)
+    notices = itertools.count(1.0)
+    config = {"job": job, "deadline": lambda: next(notices), "feed": None}
+    fake, inner = Fake({2: 0.25, 4: 0.5, 6: 0.25}), getattr(Trainer, method)
 
-        def driver() -> Trials:
-            quiet = Progress("sft", out=io.StringIO())
-            evaluated.append(Fake(by_step, slow=1))
-            return Trials(job, quiet, 20, lambda: evaluated[-1], NO_BOARDS)  # type: ignore[arg-type]
+    def driver() -> Trials:
+        return Trials(job, Progress("sft", out=io.StringIO()), 6, lambda: fake, NO_BOARDS)
 
-        done, trials = 0, driver()
+    def killed(trainer: Trainer, done: int) -> Any:
+        if before and done == step:
+            raise Killed
+        out = inner(trainer, done)
+        if done == step:
+            raise Killed
+        return out
 
-        def act(action: str) -> None:
-            nonlocal done, trials
-            if action == "train" and done < 20 and not candidates.stop.exists():
-                done += 1
-                if done % 2 == 0 and candidates.wanted(done):
-                    candidates.path(done).mkdir(parents=True)
-            elif action == "evaluate":
-                trials.look()
-            elif action == "kill worker":
-                done -= done % 5
-            elif action == "kill driver":
-                done, trials = done - done % 5, driver()
-
-        for action in actions:
-            act(action)
-        while done < 20 and not candidates.stop.exists():
-            act("train")
-        trials.finish()
-        (best, over), (want, want_over) = candidates.chosen(), wanted
-        assert best is not None and want is not None
-        assert (best["step"], best["accuracy"], over) == (want["step"], want["accuracy"], want_over)
-        assert candidates.path(best["step"]).is_dir()
-        asked = [step for fake in evaluated for step in fake.asked]
-        assert len(asked) - len(set(asked)) <= actions.count("kill driver")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, method, killed)
+        train_worker(config)
+    driver().finish()
+    train_worker(config)
+    driver().finish()
+    assert fake.asked == [2, 4, 6]
+    best, over = job.candidates.chosen()
+    assert best is not None and (best["step"], over) == (6, None)
+    assert job.candidates.path(6).is_dir()
 
 
 # -- the worker's side ------------------------------------------------------------------------------------------------

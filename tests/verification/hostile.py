@@ -237,5 +237,28 @@ _CHARACTERS = [
     "‰5",
 ]
 
-CORPUS: list[str] = [*_CODE, *_TOWERS, *_COUNTING, *_UNDEFINED, *_NESTING, *_SIZE, *_CHARACTERS]
+_NOTATIONS = [
+    "12,34," * 1_100,
+    "1 000 " * 1_300,
+    "one hundred " * 600,
+    "half of " * 900,
+    "\\num{" * 200,
+    "\\qty{1}{" + "\\kilo" * 2_000 + "}",
+    "\\ang{" + "1;" * 2_000 + "}",
+    "base " * 900,
+    "1.5(" * 1_500 + ")",
+    "\\hat{\\mathbf{" * 500,
+    "\\frac{d" * 1_000,
+    "all real numbers except " + "1, " * 2_000,
+    "100000!+99999!+99998!+99997!+99996!",
+    "(((2^{600})^{600})^{600})^{600}",
+    "2^{-3000!}",
+    "(\\pm1,\\pm2,\\pm3,\\pm4)",
+    "4999x\\equiv 1\\pmod{5000}",
+    "1,2,\\ldots,10^{9}",
+    "\\gcd(" + ",".join(["a"] * 300) + ")",
+    "2(" * 30 + "1,2" + ")" * 30,
+]
+
+CORPUS: list[str] = [*_CODE, *_TOWERS, *_COUNTING, *_UNDEFINED, *_NESTING, *_SIZE, *_CHARACTERS, *_NOTATIONS]
 UNDEFINED: list[str] = _UNDEFINED[:14]
