@@ -16,6 +16,7 @@ from app.journal import Journal
 from app.plan import Step, plan
 from app.progress import Progress, clock
 from app.recipe import Recipe
+from app.rendering import load_library
 from app.sessions import totals
 from app.stage import Stage, StageContext
 from app.store import Output, run_lock
@@ -67,6 +68,8 @@ class _Scheduler:
         self.running = 0
 
     def run(self) -> None:
+        if any(step.stage.kind == "datasets" for step in self.waiting):
+            load_library()
         failure: BaseException | None = None
         while self.waiting or self.running:
             if failure is None:

