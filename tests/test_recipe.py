@@ -36,6 +36,9 @@ def recipe(tmp_path: Path) -> Path:
         ("sampling.policy=sft", "sampling.policy: moved to runs.NAME.samples"),
         ("training.sft.init=base", "training.sft: moved to runs.sft, with method: sft"),
         ("datasets.dpo.per_problem=2", "datasets.dpo: moved to runs.dpo, with method: dpo"),
+        ("sampling.until={correct: 1}", "sampling.until: is now called stopping"),
+        ("placement.training.zero=3", "placement.training.zero: is now called zero_stage"),
+        ("runs.a={method: dpo, steps: 1, nll: 1}", "runs.a.nll: is now called rpo_alpha"),
         ("runs.a={method: stf}", "runs.a.method: no such method: stf (did you mean 'sft'?)"),
         ("runs.a={method: sft, steps: 1, stps: 2}", "runs.a.stps: unknown key (did you mean 'steps'?)"),
         ("runs.a={method: sft, steps: 1, init: b}", "runs.a.init: no such policy: b"),
@@ -123,7 +126,7 @@ def keys(path: Path, *overrides: str) -> dict[str, str]:
 
 
 def test_placement_changes_no_key(recipe: Path) -> None:
-    wide = ["placement.sampling.actors=8", "placement.training.zero=3", "placement.concurrent_stages=4"]
+    wide = ["placement.sampling.actors=8", "placement.training.zero_stage=3", "placement.concurrent_stages=4"]
     assert keys(recipe) == keys(recipe, *wide)
 
 
@@ -192,3 +195,8 @@ def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, t
     assert "and 2 stages whose number of problems only the source knows" in table(
         unknown, plan(build(unknown), str(tmp_path))
     )
+
+
+def test_a_renamed_default_of_training_names_its_new_name(recipe: Path) -> None:
+    with pytest.raises(UserError, match="training.clip: is now called max_grad_norm"):
+        load(str(recipe), ["runs.a={method: sft, steps: 1}", "training.clip=1"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from app.credit.adaptive import Trail, Until, adaptive
-from app.credit.change import Change
+from app.credit.changepoint import Change
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.rows import NO_PROGRESS, SHARP_DROP, evidence, rows
 from app.credit.search import SEARCHES, Finding, known_values

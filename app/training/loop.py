@@ -12,23 +12,23 @@ import torch
 import torch.distributed as dist
 
 from app.errors import UserError
-from app.mirror import publish
 from app.records import seed_from
+from app.remote_folder import publish
 from app.training import losses
-from app.training.card import card
-from app.training.corpus import Corpus, check_vocabulary
+from app.training.checkpoint_store import CheckpointStore, checkpoint_store
+from app.training.dataset import Dataset, check_vocabulary
 from app.training.engine import build
 from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
-from app.training.notice import Deadline, Notice, agree
-from app.training.order import Order, micro_batches, order_for
+from app.training.model_card import card
+from app.training.preemption import Deadline, Notice, agree
 from app.training.reference import live, reference, stored
+from app.training.sampler import Sampler, micro_batches, sampler_for
 from app.training.sequence import Team
 from app.training.settings import TrainSettings
-from app.training.shelf import Shelf, shelf_of
 from app.training.trees import Rows
 
 
@@ -51,46 +51,46 @@ class Trainer:
     def __init__(
         self,
         job: Job,
-        corpus: Corpus,
+        dataset: Dataset,
         device: torch.device,
         deadline: Deadline | None = None,
         feed: Feed | None = None,
     ) -> None:
-        self.job, self.corpus, self.device, self.feed = job, corpus, device, feed
-        self.shelf: Shelf = shelf_of(job.output)
+        self.job, self.dataset, self.device, self.feed = job, dataset, device, feed
+        self.checkpoints: CheckpointStore = checkpoint_store(job.output)
         self.metrics: MetricsFile | None = None
         self.notice = Notice(deadline, device)
         self.comparing = False  # in the first step policy and reference are compared
         self.astray = 0.0  # nats of the first step's worst branch beyond what rounding explains
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.order: Order = order_for(job.settings, corpus.problems, job.seed)
-        self.lengths = corpus.lengths
+        self.order: Sampler = sampler_for(job.settings, dataset.problems, job.seed)
+        self.lengths = dataset.lengths
         other = self._other_reference()  # before the engine: two models would not fit where one does
         self.engine: Any = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
-        check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
+        check_vocabulary(dataset, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
         pairs = job.preference
         at_start = pairs is not None and pairs.reference == "stored" and pairs.loss != "simpo" and other is None
-        self.reference = reference(self.engine, corpus, job, device) if at_start else other
+        self.reference = reference(self.engine, dataset, job, device) if at_start else other
 
     def _other_reference(self) -> np.ndarray | None:
         """Log-probabilities of the pairs under a policy that is not the start: the one a chain of rounds began with."""
         if self.job.reference is None or not self.job.preference or self.job.preference.loss == "simpo":
             return None
         other = replace(self.job, policy=self.job.reference.path, fingerprint=self.job.reference.fingerprint)
-        if (known := stored(self.corpus, other, self.device)) is not None:
+        if (known := stored(self.dataset, other, self.device)) is not None:
             return known
         engine = build(other, self.device)
         try:
-            return reference(engine, self.corpus, other, self.device)
+            return reference(engine, self.dataset, other, self.device)
         finally:
             engine.destroy()
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
-        start = self.shelf.load(self.engine)
+        start = self.checkpoints.load(self.engine)
         if self.rank == 0:
             self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
@@ -119,7 +119,7 @@ class Trainer:
         began = time.perf_counter()
         if self.metrics:
             self.metrics.publish()
-        self.shelf.save(self.engine, done)
+        self.checkpoints.save(self.engine, done)
         return time.perf_counter() - began
 
     def offer(self, done: int) -> None:
@@ -141,7 +141,7 @@ class Trainer:
         """A model folder of the stage, with its card."""
         folder = self.job.output.local(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        export(self.engine, self.job, folder, card(self.job, self.corpus, steps))
+        export(self.engine, self.job, folder, card(self.job, self.dataset, steps))
         if self.metrics:
             self.metrics.publish()
             publish(self.job.output, name)
@@ -178,17 +178,17 @@ class Trainer:
 
     def scale(self, examples: np.ndarray) -> float:
         """What the summed loss of a step is divided by: weighted tokens (NLL) or the weights of the pairs."""
-        weights = self.corpus.weights[examples]
+        weights = self.dataset.weights[examples]
         if self.job.preference:
             return float(weights.sum())
-        return float((weights * self.corpus.completion_lengths(examples)[:, 0]).sum())
+        return float((weights * self.dataset.completion_lengths(examples)[:, 0]).sum())
 
     def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of SUMS."""
         indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
-        rows = batch(self.engine.module, self.corpus, indices)
+        rows = batch(self.engine.module, self.dataset, indices)
         sequences = sequence_log_probs(self.engine, rows, self.device)
-        weights = torch.tensor(self.corpus.weights[indices] if len(part) else [0.0], device=self.device).float()
+        weights = torch.tensor(self.dataset.weights[indices] if len(part) else [0.0], device=self.device).float()
         sums: dict[str, float] = {}
         if self.job.preference:
             loss, sums = self.pair_loss(sequences, self.reference_of(indices, rows), indices, weights)
@@ -207,7 +207,7 @@ class Trainer:
         """Reference log-probabilities of pairs, (pairs, branches): stored, or by the model without its adapters."""
         assert self.job.preference
         if self.job.preference.loss == "simpo":  # it has no reference: gains and margins are the policy's own
-            return torch.zeros(len(indices), len(self.corpus.branches), device=self.device)
+            return torch.zeros(len(indices), len(self.dataset.branches), device=self.device)
         if self.reference is None:
             return live(self.engine, rows, self.device).view(len(indices), -1)
         return torch.from_numpy(self.reference[indices]).to(self.device)
@@ -218,15 +218,15 @@ class Trainer:
         """Summed DPO loss of pairs, with the NLL term where asked for, and what is worth watching."""
         assert self.job.preference
         policy = sequences.view(len(indices), -1)
-        lengths = torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device)
+        lengths = torch.from_numpy(self.dataset.completion_lengths(indices)).to(self.device)
         if self.comparing:
             self.astray = max(
                 self.astray, losses.astray(policy.detach(), reference, lengths, self.job.settings.precision)
             )
         each = losses.preference(self.job.preference, policy, reference, lengths)
         preference = float(each.detach().sum())
-        if self.job.preference.nll:
-            each = each + self.job.preference.nll * losses.chosen_nll(policy, lengths)
+        if self.job.preference.rpo_alpha:
+            each = each + self.job.preference.rpo_alpha * losses.chosen_nll(policy, lengths)
         margin = losses.margins(policy, reference).detach()
         chosen, rejected = policy.detach().sum(0).tolist()[:2]
         gains = (policy.detach() - reference).sum(0).tolist()
@@ -285,11 +285,11 @@ class Trainer:
             "time": time.time(),
         }
         if self.peak:
-            flops = self.cost.flops(useful, useful / (len(examples) * len(self.corpus.branches)))
+            flops = self.cost.flops(useful, useful / (len(examples) * len(self.dataset.branches)))
             out["mfu"] = flops / (seconds * self.peak * self.world)
         if self.job.preference:
             out |= {key: row[key] / len(examples) for key in PAIR_SUMS}
-            lengths = self.corpus.completion_lengths(examples).mean(0)
+            lengths = self.dataset.completion_lengths(examples).mean(0)
             out |= {"length_chosen": float(lengths[0]), "length_rejected": float(lengths[1])}
         return out
 

@@ -12,8 +12,8 @@ import pytest
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.mirror import LISTING, Folder, RemoteFile, here
 from app.policy import Policy, check_folder, trained_policy
+from app.remote_folder import LISTING, Folder, RemoteFile, here
 from app.store import filesystem
 from app.training.loop import Trainer
 from app.training.metrics import Told, read, restarts_of

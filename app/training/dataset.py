@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from app.errors import UserError
 from app.store import Output
-from app.training.certainty import pair_weights
+from app.training.pair_weights import pair_weights
 from app.training.settings import PreferenceSettings
 from app.training.trees import Rows, grow, pack
 
@@ -56,7 +56,7 @@ class Ragged:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Dataset:
     """Prompts with one completion (SFT, RFT) or several, chosen then rejected (the DPO methods), and a weight each."""
 
     ids: list[str]
@@ -107,7 +107,7 @@ class Corpus:
         return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
 
 
-def load(output: Output, max_length: int, preference: PreferenceSettings | None = None) -> Corpus:
+def load(output: Output, max_length: int, preference: PreferenceSettings | None = None) -> Dataset:
     """Read a data set stage, of single solutions or of pairs as its columns tell. Rows that cannot be used are left out
     and counted; UserError where none is left, or where `preference` is given and there are no pairs.
     """
@@ -134,7 +134,7 @@ def load(output: Output, max_length: int, preference: PreferenceSettings | None 
         told = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
         raise UserError(f"{output.uri}: training can use none of the {table.num_rows} rows ({told})")
     table = table.filter(pa.array(keep)).combine_chunks()
-    corpus = Corpus(
+    dataset = Dataset(
         table["id"].to_pylist(),
         pc.dictionary_encode(table["problem_id"].combine_chunks()).indices.to_numpy().astype(np.int64),
         Ragged.of(table["prompt_token_ids"]),
@@ -142,10 +142,10 @@ def load(output: Output, max_length: int, preference: PreferenceSettings | None 
         table["weight"].to_numpy(),
         {reason: count for reason, count in skipped.items() if count},
     )
-    return listed(corpus) if preference is not None and preference.loss == "listwise" else corpus
+    return listed(dataset) if preference is not None and preference.loss == "listwise" else dataset
 
 
-def listed(pairs: Corpus) -> Corpus:
+def listed(pairs: Dataset) -> Dataset:
     """Pairs with the same prompt and chosen branch as one example with all their rejected branches.
 
     Branches an example does not have are empty. Its id is that of its first pair, its weight the mean of theirs.
@@ -161,7 +161,7 @@ def listed(pairs: Corpus) -> Corpus:
         Ragged.joined([pairs.branches[1][rows[k]] if k < len(rows) else none for rows in members])
         for k in range(max(len(rows) for rows in members))
     ]
-    return Corpus(
+    return Dataset(
         [pairs.ids[row] for row in first],
         pairs.problems[first],
         Ragged.joined([pairs.prompts[row] for row in first]),
@@ -196,14 +196,14 @@ def _faults(table: pa.Table, names: list[str], max_length: int) -> dict[str, np.
     return faults
 
 
-def check_vocabulary(corpus: Corpus, size: int, policy: str) -> None:
+def check_vocabulary(dataset: Dataset, size: int, policy: str) -> None:
     """Raise UserError where a token id lies outside a model's or tokenizer's `size` tokens."""
-    for field, ragged in (("prompt", corpus.prompts), *((f"branch {i}", b) for i, b in enumerate(corpus.branches))):
+    for field, ragged in (("prompt", dataset.prompts), *((f"branch {i}", b) for i, b in enumerate(dataset.branches))):
         worst = int(ragged.values.max(initial=0))
         if worst >= size or int(ragged.values.min(initial=0)) < 0:
             at = int(np.argmax((ragged.values >= size) | (ragged.values < 0)))
             row = int(np.searchsorted(ragged.offsets, at, side="right")) - 1
             raise UserError(
-                f"data set row {corpus.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} "
+                f"data set row {dataset.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} "
                 f"knows only {size} tokens: the data was tokenised for another model; build it again with this one"
             )

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from app.records import Problem, Trace, Verdict
 from app.sampling.engine import Completion, EngineDead, Request
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
-from app.sampling.settings import SamplingSettings, Until
-from app.sampling.until import Search, Tally, sample_until
+from app.sampling.settings import SamplingSettings, Stopping
+from app.sampling.stopping import Search, Tally, sample_to_quotas
 
 
 def problem(number: int = 0) -> Problem:
@@ -39,7 +39,7 @@ async def judge(asked: Problem, trace: Trace) -> Verdict:
 
 
 def plan(samples: int = 32, **until: object) -> SamplingSettings:
-    return SamplingSettings(samples=samples, max_tokens=50, until=Until(**until))
+    return SamplingSettings(samples=samples, max_tokens=50, stopping=Stopping(**until))
 
 
 def search(engine: ScriptedEngine, wanted: SamplingSettings, number: int = 0, ahead: float = 0.5) -> Search:
@@ -117,7 +117,7 @@ def test_repeated_and_cut_traces_fill_no_quota() -> None:
 
 
 def test_a_verdict_that_says_nothing_counts_for_nothing() -> None:
-    tally = Tally(Until(correct=1, incorrect=1))
+    tally = Tally(Stopping(correct=1, incorrect=1))
     trace = Trace("t", "p", 0, 0, "pol", [1], [2], "", "stop")
     tally.add(trace, Verdict("t", "timeout", None, "r", "t", 0.0))
     assert (tally.seen, tally.judged, tally.missing_correct, tally.missing_incorrect) == (1, 0, 1, 1)
@@ -127,7 +127,7 @@ def test_a_verdict_that_says_nothing_counts_for_nothing() -> None:
 
 def test_proportional_quotas_follow_the_fail_rate_of_the_pilot() -> None:
     def quota(right: int) -> int:
-        tally = Tally(Until(correct=8, budget="proportional", pilot=4))
+        tally = Tally(Stopping(correct=8, budget="proportional", pilot=4))
         for number in range(4):
             trace = Trace("t", "p", number, 0, "pol", [1], [number], "", "stop")
             tally.add(trace, Verdict("t", "correct" if number < right else "incorrect", "", "r", "t", 0.0))
@@ -165,7 +165,7 @@ def test_what_easy_problems_leave_goes_to_hard_ones() -> None:
     async def both() -> tuple[Search, Search, Search]:
         engine = ScriptedEngine(script)
         found = [Search(engine, problem(n), [1 if n == 0 else 2], wanted, 0, "pol", judge, 0.0) for n in range(3)]
-        await sample_until(found, wanted.samples, 20)
+        await sample_to_quotas(found, wanted.samples, 20)
         return found[0], found[1], found[2]
 
     easy, hard, harder = asyncio.run(both())
@@ -187,7 +187,7 @@ def test_a_prompt_that_is_too_long_is_skipped_alone() -> None:
         prompts = [[1, 2, 3], [1]]
         engine = ScriptedEngine(coin(0.0), context_length=3)
         found = [Search(engine, problem(n), ids, wanted, 0, "pol", judge) for n, ids in enumerate(prompts)]
-        await sample_until(found, 4, 9)
+        await sample_to_quotas(found, 4, 9)
         return found
 
     long, short = asyncio.run(both())
@@ -205,13 +205,13 @@ def test_mixed_difficulty_reaches_the_same_quotas_with_fewer_tokens() -> None:
     async def until() -> tuple[int, int]:
         engine = ScriptedEngine(script, latency=lambda r: 0.0005 + r.seed % 10 / 10_000, slots=64)
         found = [Search(engine, problem(n), [n], wanted, 0, "pol", judge) for n in rates]
-        await sample_until(found, 32, 32)
+        await sample_to_quotas(found, 32, 32)
         return engine.tokens, sum(s.tally.met for s in found)
 
     async def plain() -> tuple[int, int]:
         engine, met = ScriptedEngine(script), 0
         for n in rates:
-            tally = Tally(Until(correct=4, incorrect=2))
+            tally = Tally(Stopping(correct=4, incorrect=2))
             for trace, _ in await sample_n(engine, problem(n), [n], wanted, 0, "pol"):
                 tally.add(trace, await judge(problem(n), trace))
             met += tally.met
