@@ -38,8 +38,8 @@ async def judge(asked: Problem, trace: Trace) -> Verdict:
     return Verdict(trace.id, "correct" if trace.text == asked.answer else "incorrect", trace.text, "r", "t", 0.0)
 
 
-def plan(samples: int = 32, **until: object) -> SamplingSettings:
-    return SamplingSettings(samples=samples, max_tokens=50, stopping=Stopping(**until))
+def plan(samples: int = 32, **stopping: object) -> SamplingSettings:
+    return SamplingSettings(samples=samples, max_tokens=50, stopping=Stopping(**stopping))
 
 
 def search(engine: ScriptedEngine, wanted: SamplingSettings, number: int = 0, ahead: float = 0.5) -> Search:
@@ -54,13 +54,13 @@ def run(engine: ScriptedEngine, wanted: SamplingSettings, ahead: float = 0.5) ->
 
 def reference(success: float, wanted: SamplingSettings) -> list[str]:
     """Ids that the rule keeps, from all samples drawn beforehand."""
-    assert wanted.until
+    assert wanted.stopping
     pairs = asyncio.run(sample_n(ScriptedEngine(coin(success)), problem(), [1, 2], wanted, 0, "pol"))
     right: set[tuple[int, ...]] = set()
     wrong: set[tuple[int, ...]] = set()
     for count, (trace, _) in enumerate(pairs, 1):
         (right if trace.text == "1" else wrong).add(tuple(trace.token_ids))
-        if len(right) >= wanted.until.correct and len(wrong) >= wanted.until.incorrect:
+        if len(right) >= wanted.stopping.correct and len(wrong) >= wanted.stopping.incorrect:
             return [t.id for t, _ in pairs[:count]]
     return [t.id for t, _ in pairs]
 

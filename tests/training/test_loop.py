@@ -106,7 +106,7 @@ def test_the_nll_term_is_a_mean_over_the_chosen_tokens(make_trainer: MakeTrainer
     trainer = make_trainer("step_dpo", rpo_alpha=2.0)
     examples = trainer.order.step(0)
     first = trainer.step(0)
-    each = -trainer.reference[examples][:, 0] / trainer.corpus.completion_lengths(examples)[:, 0]  # type: ignore[index]
+    each = -trainer.reference[examples][:, 0] / trainer.dataset.completion_lengths(examples)[:, 0]  # type: ignore[index]
     assert first["loss"] == pytest.approx(math.log(2) + 2.0 * float(each.mean()), abs=1e-4)
 
 
@@ -129,8 +129,8 @@ def test_one_trunk_a_problem_gives_the_result_of_single_pairs(
     shared = make_trainer("dpo", rows=rows, root=tmp_path / "shared", group="problem")
     together = trained(shared)
     alone = make_trainer("dpo", rows=rows, root=tmp_path / "alone", group="problem")
-    inner = alone.corpus.rows
-    monkeypatch.setattr(type(alone.corpus), "rows", lambda _, indices, **__: inner(indices, share=False))
+    inner = alone.dataset.rows
+    monkeypatch.setattr(type(alone.dataset), "rows", lambda _, indices, **__: inner(indices, share=False))
     apart = trained(alone)
     assert together[0] == pytest.approx(apart[0], abs=1e-5)
     assert close(together[1], apart[1], ROUNDING)
@@ -301,7 +301,7 @@ def test_weights_that_were_made_anew_meet_no_old_reference(make_trainer: MakeTra
     from app.training.reference import reference_name
 
     trainer = make_trainer("dpo")
-    job, dataset = trainer.job, trainer.corpus
+    job, dataset = trainer.job, trainer.dataset
     assert reference_name(dataclasses.replace(job, fingerprint="another-key"), dataset) == reference_name(job, dataset)
     shutil.copytree(job.policy, tmp_path / "anew")
     model = tmp_path / "anew" / "model.safetensors"
@@ -323,7 +323,7 @@ def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: 
     calls: list[str] = []
     monkeypatch.setattr("app.training.reference.compute", lambda *_: calls.append("computed") or first)
     other = dataclasses.replace(trainer.job, output=dataclasses.replace(trainer.job.output, key="other"))
-    assert np.array_equal(first, reference(trainer.engine, trainer.corpus, other, trainer.device))  # type: ignore[arg-type]
+    assert np.array_equal(first, reference(trainer.engine, trainer.dataset, other, trainer.device))  # type: ignore[arg-type]
     assert calls == []
     changed = rows_of("dpo", 24)
     changed[3] = dataclasses.replace(changed[3], chosen_token_ids=[9, 9, 1])
@@ -338,7 +338,7 @@ def test_useful_tokens_and_mfu(make_trainer: MakeTrainer, tmp_path: Path) -> Non
     trainer = make_trainer("dpo", root=tmp_path / "b", placement={"peak_tflops": 0.001})
     examples, row = trainer.order.step(0), trainer.step(0)
     rows = {pair.id: pair for pair in rows_of("dpo", 24)}
-    pairs = [rows[trainer.corpus.ids[i]] for i in examples]
+    pairs = [rows[trainer.dataset.ids[i]] for i in examples]
     tokens = sum(len(p.prompt_token_ids) + len(p.chosen_token_ids) + len(p.rejected_token_ids) for p in pairs)
     assert row["useful_tokens"] == plain["useful_tokens"] == tokens
     assert row["useful_tokens_per_second"] == pytest.approx(tokens / row["seconds"])

@@ -79,7 +79,7 @@ def own_share(one: Trainer) -> None:
     """A worker's layers see half of the tokens."""
     seen: list[int] = []
     module = one.engine.module
-    rows = batch(module, one.corpus, np.arange(8))
+    rows = batch(module, one.dataset, np.arange(8))
     layers = module.model.base_model.layers
     hook = layers[0].mlp.down_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     with torch.no_grad():

@@ -71,6 +71,6 @@ def test_a_run_starts_from_whole_weights_only() -> None:
 
 
 def test_only_known_boards() -> None:
-    assert TrainPlacement.model_validate({"trackers": ["tensorboard"]}).boards == ("tensorboard",)
+    assert TrainPlacement.model_validate({"trackers": ["tensorboard"]}).trackers == ("tensorboard",)
     with pytest.raises(ValidationError):
         TrainPlacement.model_validate({"trackers": ["tensorbord"]})

@@ -50,7 +50,7 @@ def test_tensorboard_gets_every_step_once_even_when_the_run_goes_on(make_context
 def test_none_is_asked_for_by_default(make_context: MakeContext) -> None:
     trackers = Trackers(job_with(make_context), 0)
     trackers.add(ROWS[0])
-    assert trackers.boards == []
+    assert trackers.trackers == []
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
