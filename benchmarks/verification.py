@@ -7,13 +7,13 @@ its documentation shows: parse(reference), parse(trace), verify.
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from app.entry import begin
@@ -21,8 +21,12 @@ from app.entry import begin
 if __name__ == "__main__":
     begin("stopped")
 
+import pyarrow as pa
+
 from app.verification import equivalent, judge, judge_batch
+from app.verification.settings import BUILT_IN
 from benchmarks.table import Row, arguments, publish, row
+from jobs import verify
 from tests.verification.cases import DIFFERENT, SAME
 from tests.verification.hostile import CORPUS
 
@@ -97,7 +101,7 @@ def rates(quick: bool) -> list[Row]:
         row("numeric traces, one process", ours, "traces/s", PEER, theirs),
         row("numeric traces judged correct", _share(ours_right), "share", PEER, _share(theirs_right)),
     ]
-    others = [(r, t) for (r, _), (own, t) in pairwise(numeric) if r != own]
+    others = [(r, t) for (r, _), (own, t) in itertools.pairwise(numeric) if r != own]
     _, wrong = timed(own_judge, others)
     rows.append(row("traces judged correct against another answer", _share(wrong), "share"))
     mixed = latex_rows(1)
@@ -151,40 +155,39 @@ def _cost(function: Callable[[str, str], bool], answer: str) -> float:
     return time.process_time() - start
 
 
-def actors(quick: bool) -> list[Row]:
-    """Traces a second through one Ray actor and through two."""
+def actors(traces: int) -> list[Row]:
+    """Traces a second through one Ray actor and through two, out of `traces` rows (at least 4)."""
     from app.cluster import ray_session
-    from jobs.verify import Judge
 
-    rows = gsm8k_rows(2_000) * (4 if quick else 20)
-    import pyarrow as pa
-
-    table = pa.table({"reference": [r for r, _ in rows], "text": [t + f"\n{i}" for i, (_, t) in enumerate(rows)]})
+    found = itertools.islice(itertools.cycle(gsm8k_rows(min(traces, 2_000))), traces)
+    numbered = [(reference, f"{text}\n{number}") for number, (reference, text) in enumerate(found)]  # none twice
+    table = pa.table({"reference": [r for r, _ in numbered], "text": [t for _, t in numbered]})
     with ray_session(cpus=2):
-        import ray
-
-        measured = {n: _through(ray, Judge, table, n) for n in (1, 2)}
+        measured = {n: _through(table, n) for n in (1, 2)}
     return [row("through two Ray actors, against one", measured[2], "traces/s", "plain", measured[1])]
 
 
-def _through(ray: object, actor: type, table: object, n: int) -> float:
-    pool = [ray.remote(num_cpus=1)(actor).remote() for _ in range(n)]  # type: ignore[attr-defined]
-    small = table.slice(0, 100)  # type: ignore[attr-defined]
-    ray.get([a.judge.remote(small, "reference", "text", None, None) for a in pool])  # type: ignore[attr-defined]
-    size = table.num_rows // (2 * n)  # type: ignore[attr-defined]
+def _through(table: pa.Table, actors: int) -> float:
+    import ray
+
+    names = ("reference", "text", None, None)
+    pool = verify.pool(actors, BUILT_IN)
+    ray.get([actor.judge.remote(table.slice(0, 100), *names) for actor in pool])  # imports and first rules
+    size = table.num_rows // (2 * actors)
     start = time.perf_counter()
-    parts = [table.slice(i * size, size) for i in range(2 * n)]  # type: ignore[attr-defined]
-    ray.get([pool[i % n].judge.remote(p, "reference", "text", None, None) for i, p in enumerate(parts)])  # type: ignore[attr-defined]
-    rate = 2 * n * size / (time.perf_counter() - start)
-    for a in pool:
-        ray.kill(a)  # type: ignore[attr-defined]
+    parts = [table.slice(i * size, size) for i in range(2 * actors)]
+    ray.get([pool[i % actors].judge.remote(part, *names) for i, part in enumerate(parts)])
+    rate = 2 * actors * size / (time.perf_counter() - start)
+    for actor in pool:
+        ray.kill(actor)
     return rate
 
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(__doc__ or "").parse_args(argv)
     logging.disable(logging.WARNING)  # the peer warns at every timeout
-    rows = [*rates(options.quick), *accuracy(options.quick), *hostile(options.quick), *actors(options.quick)]
+    quick = options.quick
+    rows = [*rates(quick), *accuracy(quick), *hostile(quick), *actors(8_000 if quick else 40_000)]
     publish(rows, options.json)
     return 0
 

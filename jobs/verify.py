@@ -110,6 +110,14 @@ class Judge:
         return judged(table.to_pydict(), self.verifier, *names)  # type: ignore[arg-type]
 
 
+def pool(actors: int, verifier: str) -> list[Any]:
+    """Handles of that many judging actors, on the Ray that is connected."""
+    import ray
+
+    actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
+    return [actor.remote(verifier) for _ in range(actors)]
+
+
 def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tuple[Piece, Verdicts]]:
     """The same by a pool of actors, in order, two pieces in flight an actor; the loss of one costs its pieces' time."""
     from app.cluster import ray_session
@@ -117,21 +125,20 @@ def on_ray(pieces: Iterator[Piece], options: argparse.Namespace) -> Iterator[tup
     with ray_session(cpus=options.actors):
         import ray
 
-        actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Judge)
-        pool = [actor.remote(options.verifier) for _ in range(options.actors)]
+        actors = pool(options.actors, options.verifier)
         pending: deque[tuple[Piece, Any]] = deque()
         try:
             for turn, piece in enumerate(pieces):
                 table = piece[2].select(columns(options))
-                pending.append((piece, pool[turn % len(pool)].judge.remote(table, *named(options))))
-                if len(pending) > 2 * len(pool):
+                pending.append((piece, actors[turn % len(actors)].judge.remote(table, *named(options))))
+                if len(pending) > 2 * len(actors):
                     first, reference = pending.popleft()
                     yield first, ray.get(reference)
             while pending:
                 first, reference = pending.popleft()
                 yield first, ray.get(reference)
         finally:
-            for worker in pool:
+            for worker in actors:
                 ray.kill(worker)
 
 

@@ -173,8 +173,10 @@ class LlmSteps:
         return finished
 
     def load_weights(self, path: str) -> None:
+        # Before the weights change: nothing is computed in between, and a refusal leaves the engine as it was.
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError(f"load_weights({path}): requests still hold the cache, which belongs to the old weights")
         self.llm.collective_rpc("load_checkpoint", args=(path,))
-        self.llm.reset_prefix_cache()
 
     def unfinished(self) -> int:
         return self.llm.get_num_unfinished_requests()

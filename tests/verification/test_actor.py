@@ -10,10 +10,10 @@ def test_the_same_from_a_ray_actor(ray_local: str) -> None:
     import pyarrow as pa
     import ray
 
-    from jobs.verify import Judge
+    from jobs.verify import pool
 
     table = pa.table({"reference": [t[0] for t in TRACES], "text": [t[1] for t in TRACES]})
-    actor = ray.remote(num_cpus=1)(Judge).remote("built-in")
+    (actor,) = pool(1, "built-in")
     found = ray.get(actor.judge.remote(table, "reference", "text", None, None))
     ray.kill(actor)
     expected = [judge(r, t) for r, t, _ in TRACES]
