@@ -76,7 +76,7 @@ def _in_cache(kind: str, name: str, revision: str | None) -> tuple[str, list[str
 def _on_server(kind: str, name: str, revision: str | None) -> tuple[str | None, list[str]]:
     from huggingface_hub import HfApi
 
-    found = HfApi().repo_info(name, revision=revision, repo_type=kind)
+    found: Any = HfApi().repo_info(name, revision=revision, repo_type=kind)
     return found.sha, [file.rfilename for file in found.siblings or []]
 
 
@@ -106,7 +106,7 @@ def _on_hub(name: str) -> bool:
     return not (Path(name).exists() or name.startswith((".", "/", "~")) or "://" in name)
 
 
-def _with(part: Any, keys: tuple[str, ...], value: str) -> Any:
+def _with(part: Any, keys: tuple[str, ...], value: str | None) -> Any:
     """A copy of nested settings with one value changed."""
     if isinstance(part, dict):
         return part | {keys[0]: _with(part[keys[0]], keys[1:], value)}
