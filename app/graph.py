@@ -281,7 +281,7 @@ class _Builder:
         roles["verification"] = self.add(name, "app.verification.stage", verifier, judged, recipe=recipe, after=after)
         if credit:
             assert recipe.credit
-            settings = recipe.credit.model_dump(mode="json") | self.judged | self.served("sampling")
+            settings = recipe.credit.deciding() | self.judged | self.served("sampling")
             inputs = judged | {"verification": roles["verification"]} | self.role("policy", policy, settings)
             roles["credit"] = self.add(f"credit/{policy}", "app.credit.stage", settings, inputs, **more)
         return roles

@@ -113,6 +113,8 @@ def test_missing_files_are_named(recipe: Path) -> None:
         ),
         (["runs.a={method: dpo, steps: 1, rounds: 2, lora: {merge: false}}"], "runs.a.lora.merge is false"),
         (["sampling=null", "credit={}"], "credit needs sampling"),
+        (["credit={pit: lowest}"], "pit: lowest needs the value of every step; give search: exhaustive .now adaptive."),
+        (["credit={search: binary, pit: adaptive}"], "pit: adaptive is the belief that search: adaptive keeps"),
         (["runs.a={method: sft, init: a, steps: 1}"], "runs.a: starts from itself"),
     ],
 )
@@ -151,6 +153,13 @@ def test_what_one_changes_where_memory_ran_out_keeps_the_checkpoints(recipe: Pat
 def test_a_setting_changes_its_stage_and_what_lies_below_only(recipe: Path) -> None:
     before, after = keys(recipe), keys(recipe, "sampling.samples=3")
     assert {name for name in before if before[name] != after[name]} == {"sampling/base", "verification/base", "report"}
+
+
+def test_a_pit_rule_checks_the_search_and_enters_no_key(recipe: Path) -> None:
+    for search, pit in (("adaptive", "adaptive"), ("exhaustive", "lowest"), ("sequential", "zero_of_k")):
+        plain = keys(recipe, f"credit={{search: {search}}}")
+        assert keys(recipe, f"credit={{search: {search}, pit: {pit}}}") == plain
+    assert plain["credit/base"] != keys(recipe, "credit={search: exhaustive}")["credit/base"]
 
 
 def test_the_seed_changes_every_drawn_stage(recipe: Path) -> None:

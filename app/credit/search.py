@@ -43,6 +43,21 @@ async def exhaustive(steps: int, rollouts: Rollouts, k: int, start: Estimate) ->
     return Finding(values, lowest_pit(_shares(values)))
 
 
+async def sequential(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
+    """K rollouts after one step at a time, to the first step from which none ends right (Self-Explore, 2404.10346).
+
+    Arguments as for `exhaustive`. Steps behind the pit cost nothing. No pit is found where no rollout from the problem
+    itself ends right, or where none of a prefix on the way could be judged.
+    """
+    values = {0: await _start(rollouts, k, start), steps: FAILED}
+    step = 0
+    while values[step].correct and step + 1 < steps:
+        step += 1
+        values[step] = await _value(rollouts, step, k)
+    values = known_values(values)
+    return Finding(values, dead_pit(_shares(values)))
+
+
 async def binary(steps: int, rollouts: Rollouts, k: int, start: Estimate) -> Finding:
     """Halve the range between a prefix some rollout finishes and one that none does (as OmegaPRM, arXiv 2406.06592).
 
@@ -79,4 +94,4 @@ def _shares(values: dict[int, Estimate]) -> dict[int, float]:
     return {step: value.correct / value.judged for step, value in values.items()}
 
 
-SEARCHES = {"exhaustive": exhaustive, "binary": binary}
+SEARCHES = {"exhaustive": exhaustive, "sequential": sequential, "binary": binary}

@@ -173,8 +173,10 @@ class LlmSteps:
         return finished
 
     def load_weights(self, path: str) -> None:
+        # Before the weights change: nothing is computed in between, and a refusal leaves the engine as it was.
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError(f"load_weights({path}): requests still hold the cache, which belongs to the old weights")
         self.llm.collective_rpc("load_checkpoint", args=(path,))
-        self.llm.reset_prefix_cache()
 
     def unfinished(self) -> int:
         return self.llm.get_num_unfinished_requests()
@@ -199,6 +201,7 @@ def cpu_environment(placement: EnginePlacement) -> dict[str, str]:
 def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> dict[str, Any]:
     """What the placement and an adapter ask for, in vLLM's words."""
     arguments: dict[str, Any] = {
+        "load_format": "safetensors",  # never a pickle
         "dtype": placement.dtype,
         "enforce_eager": placement.eager,
         "max_num_seqs": placement.max_num_seqs,

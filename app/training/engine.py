@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from importlib.util import find_spec
 from typing import Any
@@ -21,17 +22,21 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class ClippedAdamW(torch.optim.AdamW):
-    """AdamW that clips and remembers the gradient norm: DeepSpeed does so itself except for ZeRO 0 in float32."""
+    """AdamW that clips and remembers the gradient norm, and takes no step where that is not finite: DeepSpeed does so
+    itself except for ZeRO 0 in float32.
+    """
 
     def __init__(self, *args: Any, clip: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clip = clip
-        self._global_grad_norm = 0.0  # the name DeepSpeed's engine looks for
+        self._global_grad_norm = 0.0  # the names DeepSpeed's engine looks for
+        self.overflow = False
 
     def step(self, closure: Any = None) -> Any:
         parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         self._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
-        return super().step(closure)
+        self.overflow = not math.isfinite(self._global_grad_norm)
+        return None if self.overflow else super().step(closure)
 
 
 def deepspeed_config(job: Job, plain: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run(samples, engine, seed: int = 0, shared: bool = True, judged_by=None, **s
     )
 
 
-@pytest.mark.parametrize("search", ["exhaustive", "binary"])
+@pytest.mark.parametrize("search", ["exhaustive", "sequential", "binary"])
 def test_a_deterministic_fall_is_found(search: str) -> None:
     credit = run([wrong(6), right(1)], Bernoulli([1, 1, 1, 0, 0, 0]), search=search)
     (pit,) = [row for row in credit.values if row.first_pit]
@@ -121,7 +121,7 @@ def test_traces_with_the_same_beginning_share_rollouts() -> None:
     assert [row.q for row in credit.values if row.step == 1] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("search", ["exhaustive", "binary"])
+@pytest.mark.parametrize("search", ["exhaustive", "sequential", "binary"])
 def test_the_answer_does_not_depend_on_order_or_company(search: str) -> None:
     samples = [wrong(5, 0), wrong(4, 1), wrong(7, 2), right(3)]
     engine = [0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
@@ -191,7 +191,7 @@ def test_unfinished_rollouts_are_kept_but_say_nothing() -> None:
     assert not any(row.first_pit for row in credit.values)
 
 
-@pytest.mark.parametrize("search", ["exhaustive", "binary"])
+@pytest.mark.parametrize("search", ["exhaustive", "sequential", "binary"])
 def test_a_trace_without_end_token_and_with_one_step(search: str) -> None:
     sample = trace("#### 0", 0, end=False)
     credit = run([(sample, verdict(sample, "incorrect")), right(1)], Bernoulli([1]), search=search)

@@ -90,7 +90,7 @@ def test_counts_tell_what_was_done(worker) -> None:
     assert sum(known) == 12
 
 
-@pytest.mark.parametrize("search", ["exhaustive", "binary"])
+@pytest.mark.parametrize("search", ["exhaustive", "sequential", "binary"])
 def test_pits_are_the_first_wrong_lines(worker, made: list[Problem], search: str) -> None:
     made_by, output = worker(search, world.recipe(credit={"search": search, "rollouts": 8}))
     process(made_by, 0, 1, 2)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credit.search import SEARCHES, Finding, binary, exhaustive
+from app.credit.search import SEARCHES, Finding, binary, exhaustive, sequential
+from app.credit.settings import PITS, CreditSettings
 from app.credit.values import Estimate
 from app.records import Trace, Verdict
 from tests.credit.bernoulli import trace, verdict
@@ -71,6 +72,28 @@ def test_binary_finds_a_fall_even_where_values_rise_again(q: list[float]) -> Non
     else:
         pit = finding.first_pit
         assert pit is not None and finding.values[pit].correct == 0 < finding.values[pit - 1].correct
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=12))
+def test_the_lowest_value_and_zero_of_k_name_the_same_step(q: list[float]) -> None:
+    """The last step is worth 0. Also where values rise again; and a sequential search asks for nothing behind."""
+    shares = [*q, 0.0]
+    first = shares.index(0.0, 1) if q[0] > 0 else None
+    everywhere, _ = find(exhaustive, q)
+    in_turn, rollouts = find(sequential, q)
+    assert everywhere.first_pit == in_turn.first_pit == first
+    assert max(rollouts.asked) <= (first or 0)
+    assert in_turn.values == {s: v for s, v in everywhere.values.items() if s <= (first or 0) or s == len(q)}
+
+
+@pytest.mark.parametrize("search", ["adaptive", *SEARCHES])
+@pytest.mark.parametrize("pit", PITS)
+def test_a_rule_without_the_values_it_needs_is_refused(search: str, pit: str) -> None:
+    if search in PITS[pit][0]:
+        assert CreditSettings.model_validate({"search": search, "pit": pit}).pit == pit
+    else:
+        with pytest.raises(ValueError, match=rf"pit: {pit} .*; give search: .*\(now {search}\)"):
+            CreditSettings.model_validate({"search": search, "pit": pit})
 
 
 @pytest.mark.parametrize("search", SEARCHES.values())

@@ -121,6 +121,25 @@ def test_other_weights_replace_these_and_back(engine: Any, run: Run, renderer: R
     assert scores[other.token_ids[0]] >= scores.max() - 0.1
 
 
+def test_weights_stay_while_the_cache_is_held(engine: Any, run: Run, renderer: Renderer, tmp_path: Path) -> None:
+    """Requests that only the engine knows of still hold blocks computed with the old weights."""
+    prompt = renderer.prompt_ids(STATEMENT)
+
+    async def during() -> None:
+        endless = {"max_tokens": 200, "ignore_eos": True, "detokenize": False}
+        held = asyncio.gather(*(engine.process.generate(prompt, endless | {"seed": seed}) for seed in range(512)))
+        while not await engine.process.call("busy"):  # answered after a step
+            await asyncio.sleep(0.001)
+        with pytest.raises(RuntimeError, match="requests still hold the cache, which belongs to the old weights"):
+            await engine.load_weights(str(tmp_path))
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        await engine.load_weights(str(WORLD_MODEL))
+
+    run(during())
+
+
 def test_a_hanging_engine_is_killed_and_dead(engine: Any, run: Run, renderer: Renderer) -> None:
     prompt = renderer.prompt_ids(STATEMENT)
     process = engine.process.process

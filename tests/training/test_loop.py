@@ -228,15 +228,29 @@ def test_a_checkpoint_that_cannot_be_read_is_one_clear_error(make_trainer: MakeT
         trainer.train()
 
 
-def test_a_gradient_that_is_no_number_ends_the_run(make_trainer: MakeTrainer) -> None:
-    """The loss may still be finite; a checkpoint of such weights must not be made."""
-    trainer = make_trainer("sft", checkpoint_steps=1)
-    parameter = next(trainer.engine.module.parameters())
-    parameter.register_hook(lambda gradient: gradient * float("nan"))
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("factor", ["nan", "inf"])
+def test_a_gradient_that_is_no_number_ends_the_run(
+    make_trainer: MakeTrainer, zero: int, precision: str, factor: str
+) -> None:
+    """The loss may still be finite. No weight is touched, and no checkpoint is made."""
+    import deepspeed
+
+    trainer = make_trainer("sft", checkpoint_steps=1, precision=precision, placement={"zero": zero})
+    parameters = list(trainer.engine.module.parameters())
+
+    def held() -> list[torch.Tensor]:
+        with deepspeed.zero.GatheredParameters(parameters, enabled=zero == 3):
+            return [parameter.detach().clone() for parameter in parameters]
+
+    before = held()
+    parameters[0].register_hook(lambda gradient: gradient * float(factor))
     with pytest.raises(
-        UserError, match="training/sft: the gradient norm is nan at step 1; try a smaller learning_rate"
+        UserError, match="training/sft: the gradient norm is (nan|inf) at step 1; try a smaller learning_rate"
     ):
         trainer.train()
+    assert all(torch.equal(old, new) for old, new in zip(before, held(), strict=True))
     assert not checkpoint.complete(trainer.job.output.local("checkpoints"))
 
 
