@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -182,9 +182,9 @@ def batch(forward: TokenLogProbs, dataset: Dataset, indices: np.ndarray) -> Rows
     return dataset.rows(indices, multiple=forward.multiple)
 
 
-def sequence_log_probs(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
+def sequence_log_probs(forward: Callable[..., torch.Tensor], rows: Rows, device: torch.device) -> torch.Tensor:
     """Summed log-probabilities of a batch's completions, (sequences,) float32, 0 for one without targets."""
-    logps = engine(**tensors(rows, device))
+    logps = forward(**tensors(rows, device))
     return per_sequence(logps, torch.from_numpy(rows.owners).to(device), rows.sequences)
 
 

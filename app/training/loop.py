@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +14,15 @@ from app.errors import UserError
 from app.records import seed_from
 from app.remote_folder import publish
 from app.training import losses
+from app.training.backend import Backend
 from app.training.checkpoint_store import CheckpointStore, checkpoint_store
 from app.training.dataset import Dataset, check_vocabulary
-from app.training.engine import build
 from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
+from app.training.model import build
 from app.training.model_card import card
 from app.training.preemption import Deadline, Notice, agree
 from app.training.reference import live, reference, stored
@@ -66,7 +66,7 @@ class Trainer:
         self.order: Sampler = sampler_for(job.settings, dataset.problems, job.seed)
         self.lengths = dataset.lengths
         other = self._other_reference()  # before the engine: two models would not fit where one does
-        self.engine: Any = build(job, device)
+        self.engine: Backend = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
         check_vocabulary(dataset, model.config.get_text_config().vocab_size, f"the model {job.policy}")
@@ -86,7 +86,7 @@ class Trainer:
         try:
             return reference(engine, self.dataset, other, self.device)
         finally:
-            engine.destroy()
+            engine.close()
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
@@ -164,10 +164,7 @@ class Trainer:
         row = dict(zip(SUMS, sums.tolist(), strict=True))
         self.check(step, row)
         rate = learning_rate(self.job.settings, step, self.order.steps)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        norm = self.engine.step(rate)
         if not math.isfinite(norm):
             raise self.diverged(step, f"the gradient norm is {norm}")
         return self.report(row, examples, time.perf_counter() - began) | {
@@ -194,8 +191,7 @@ class Trainer:
             loss, sums = self.pair_loss(sequences, self.reference_of(indices, rows), indices, weights)
         else:
             loss = losses.nll(sequences, weights)
-        # DeepSpeed averages over workers; the loss is a share of the whole step's sum, hence the factor.
-        self.engine.backward(loss * (self.world / scale), scale_wrt_gas=False)
+        self.engine.backward(loss / scale)
         return _sums(
             loss=float(loss.detach()) / scale,
             tokens=len(rows.targets) if len(part) else 0,

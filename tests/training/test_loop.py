@@ -237,7 +237,7 @@ def test_a_gradient_that_is_no_number_ends_the_run(
     """The loss may still be finite. No weight is touched, and no checkpoint is made."""
     import deepspeed
 
-    trainer = make_trainer("sft", checkpoint_steps=1, precision=precision, placement={"zero": zero})
+    trainer = make_trainer("sft", checkpoint_steps=1, precision=precision, placement={"zero_stage": zero})
     parameters = list(trainer.engine.module.parameters())
 
     def held() -> list[torch.Tensor]:
