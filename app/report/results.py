@@ -56,6 +56,7 @@ def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[
         "titles": titles(recipe, list(methods)),
         "colours": {name: list(pair) for name, pair in colours(recipe, list(methods)).items()},
         "methods": methods,
+        "differences": differences(answers),
         "samples": samples,
         "rounds": {name: _rounds(name, recipe, methods, samples, stages) for name in chains(recipe)},
         "datasets": {
@@ -74,6 +75,16 @@ def baseline_of(recipe: Recipe, policies: list[str]) -> str | None:
     """What others are compared with: the first run of method sft, or else the base model."""
     first = next((name for name, run in recipe.trained().items() if run.method.name == "sft"), None)
     return first if first in policies else "base" if "base" in policies else None
+
+
+def differences(answers: Mapping[str, Answers]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each policy minus that of each one before it, paired by problem: policy -> other -> estimate."""
+    names = list(answers)
+    return {
+        name: {other: paired(answers[name].greedy, answers[other].greedy).difference.json() for other in names[:place]}
+        for place, name in enumerate(names)
+        if place
+    }
 
 
 def titles(recipe: Recipe, policies: list[str]) -> dict[str, str]:

@@ -58,6 +58,18 @@ def test_paired_difference_adds_up(found: dict[str, Any], method: str) -> None:
     assert versus["difference"]["low"] <= gap / 60 <= versus["difference"]["high"]
 
 
+def test_each_is_compared_with_all_before_it(found: dict[str, Any]) -> None:
+    assert {name: list(others) for name, others in found["differences"].items()} == {
+        "sft": ["base"],
+        "rft": ["base", "sft"],
+        "dpo": ["base", "sft", "rft"],
+        "step_dpo": ["base", "sft", "rft", "dpo"],
+    }
+    assert found["differences"]["rft"]["sft"] == found["methods"]["rft"]["versus"]["difference"]
+    gap = found["methods"]["dpo"]["accuracy"]["correct"] - found["methods"]["rft"]["accuracy"]["correct"]
+    assert found["differences"]["dpo"]["rft"]["value"] == pytest.approx(gap / 60)
+
+
 @pytest.mark.parametrize("method", ["base", "sft", "rft", "dpo", "step_dpo"])
 def test_drawn_samples_give_pass_and_majority(found: dict[str, Any], shared_run: Run, method: str) -> None:
     body = found["methods"][method]
