@@ -44,7 +44,7 @@ def run(context: StageContext) -> None:
         pass_on(context, passed)
         return
     job = make_job(context)
-    corpus = load(job.dataset, job.settings.max_length, job.preference)
+    corpus = load(job.dataset, job.settings.max_length, job.settings)
     check_start(job, corpus)
     if job.settings.judged:
         import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])
