@@ -272,7 +272,7 @@ class _Builder:
         settings = recipe.sampling.model_dump(mode="json") | self.seeded | self.served("sampling")
         inputs = {"problems": self.source} | self.role("policy", policy, settings)
         more: dict[str, Any] = {"recipe": recipe, "after": after, "policy": self.models.get(policy)}
-        if recipe.sampling.until:
+        if recipe.sampling.stopping:
             settings["verifier"] = self.verifier  # it decides when the quotas are met
         roles = {"sampling": self.add(f"sampling/{policy}", "app.sampling.stage", settings, inputs, **more)}
         judged = {"problems": self.source, **roles}

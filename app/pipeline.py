@@ -12,13 +12,13 @@ from app.cost import engines
 from app.entry import at_stop
 from app.errors import UserError, nearest
 from app.graph import build
-from app.journal import Journal
 from app.plan import Step, plan
 from app.progress import Progress, clock
 from app.recipe import Recipe
 from app.rendering import load_library
-from app.sessions import totals
+from app.run_status import RunStatus
 from app.stage import Stage, StageContext
+from app.stage_timings import totals
 from app.store import Output, run_lock
 from app.telemetry import StageMetrics
 
@@ -31,7 +31,7 @@ def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
         steps = plan(build(recipe), root)
         wanted = select(steps, only)
-        with Journal(recipe, root, steps) as journal, at_stop(journal.stopped):
+        with RunStatus(recipe, root, steps) as journal, at_stop(journal.stopped):
             _Scheduler(recipe, steps, wanted, journal).run()
         return plan(build(recipe), root)
 
@@ -57,7 +57,7 @@ def select(steps: list[Step], only: str | None) -> set[str]:
 class _Scheduler:
     """Starts a stage when its inputs are finished, at most `placement.concurrent_stages` at once."""
 
-    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str], journal: Journal) -> None:
+    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str], journal: RunStatus) -> None:
         self.recipe, self.journal = recipe, journal
         self.outputs = {step.stage.name: step.output for step in steps}
         self.finished = {step.stage.name for step in steps if step.state == "done"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import UserError
-from app.mirror import RemoteFile, TextFile, file_of, here
+from app.remote_folder import RemoteFile, TextFile, file_of, here
 from app.settings import ModelSettings
 from app.store import Output, filesystem
 

@@ -31,9 +31,9 @@ from app.capacity import Need, watched
 from app.errors import UserError
 from app.placement import ActorPlacement
 from app.progress import Progress
+from app.shard_stats import Receipt, Total, Written
 from app.shardqueue import ShardQueue
 from app.stage import StageContext
-from app.written import Receipt, Total, Written
 
 START_ATTEMPTS = 3  # actors in a row that may fail to start before it counts as the job's own fault
 BEGINNINGS = 8  # times a shard may be begun, each ended by the loss of its actor; fewer would blame bystanders

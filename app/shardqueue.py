@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.written import Receipt
+from app.shard_stats import Receipt
 
 
 @dataclass(frozen=True, slots=True)

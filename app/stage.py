@@ -9,8 +9,8 @@ from typing import Any
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import digest
+from app.shard_stats import Written
 from app.store import Output
-from app.written import Written
 
 
 @dataclass(frozen=True)

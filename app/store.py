@@ -31,7 +31,7 @@ from pyarrow import fs as pafs
 
 from app.errors import UserError
 from app.records import chunked, digest
-from app.written import Receipt, Total, Written
+from app.shard_stats import Receipt, Total, Written
 
 COUNTS = b"eightfold.counts"
 DIGEST = b"eightfold.digest"
@@ -243,7 +243,7 @@ class Output:
 
     def local(self, *parts: str) -> Path:
         """A folder of this output on a disk, for weights and checkpoints; of a remote run a place in this node's cache,
-        which app/mirror.py fills and empties.
+        which app/remote_folder.py fills and empties.
         """
         base = cache() / "runs" / digest(self.root, size=8) if self.remote else Path(self.root)
         return Path(base, self.stage, self.key, *parts)

@@ -34,7 +34,7 @@ from app.recipe import RenderingSettings
 from app.records import Problem, Trace
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.vllm import VllmEngine
 from app.tokens import TokenText

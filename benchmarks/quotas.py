@@ -18,19 +18,19 @@ from app.recipe import RenderingSettings
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request, all_or_none
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
-from app.sampling.settings import EnginePlacement, SamplingSettings, Until
+from app.sampling.settings import EnginePlacement, SamplingSettings, Stopping
 from app.sampling.stage import judge_beside
-from app.sampling.until import Judge, Search, Tally, sample_until
+from app.sampling.stopping import Judge, Search, Tally, sample_until
 from app.sampling.vllm import VllmEngine
 from app.verification.verifier import BuiltIn
 
 SAMPLES = 32
-SCRIPTED = Until(correct=4, incorrect=2)
-WORLD = Until(correct=2, incorrect=2)  # its policy knows few ways to say the same
+SCRIPTED = Stopping(correct=4, incorrect=2)
+WORLD = Stopping(correct=2, incorrect=2)  # its policy knows few ways to say the same
 Prompt = tuple[Problem, list[int]]
-Way = Callable[[Engine, Sequence[Prompt], Judge, Until], Coroutine[Any, Any, int]]
+Way = Callable[[Engine, Sequence[Prompt], Judge, Stopping], Coroutine[Any, Any, int]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Counting(Engine):
         return done
 
 
-def settings(quotas: Until) -> SamplingSettings:
+def settings(quotas: Stopping) -> SamplingSettings:
     return SamplingSettings(samples=SAMPLES, max_tokens=160, until=quotas)
 
 
-async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Until) -> int:
+async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Stopping) -> int:
     """Draw all samples of all problems; how many problems met the quotas."""
 
     async def one(problem: Problem, ids: list[int]) -> bool:
@@ -69,7 +69,7 @@ async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas:
     return sum(await all_or_none(one(problem, ids) for problem, ids in prompts))
 
 
-async def until(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Until) -> int:
+async def until(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Stopping) -> int:
     """Draw until the quotas are met; how many problems met them."""
     searches = [Search(engine, problem, ids, settings(quotas), 0, "pol", judge) for problem, ids in prompts]
     await sample_until(searches, SAMPLES, SAMPLES)

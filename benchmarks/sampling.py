@@ -45,12 +45,12 @@ from app.records import Problem
 from app.rendering import Renderer
 from app.sampling import stage as sampling
 from app.sampling.engine import Engine, Request
-from app.sampling.programs import sample_request
+from app.sampling.requests import sample_request
 from app.sampling.settings import Until
 from app.sampling.vllm import CPU_BLOCK, VllmEngine, cpu_environment
+from app.shard_stats import Receipt
 from app.stage import Stage, StageContext
 from app.store import Output
-from app.written import Receipt
 from benchmarks import quotas
 from benchmarks.table import Row, arguments, publish, row
 

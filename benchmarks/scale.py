@@ -32,10 +32,10 @@ from app.problems.overlap import NearIndex
 from app.problems.world import each_problem
 from app.progress import Progress
 from app.records import Problem, Trace
+from app.shard_stats import Receipt
 from app.shardqueue import ShardQueue
 from app.store import Output
 from app.verification.judge import judge_batch
-from app.written import Receipt
 from benchmarks.scale_model import (
     Costs,
     Limit,

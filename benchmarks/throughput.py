@@ -41,9 +41,10 @@ from app.recipe import Recipe, load
 from app.records import Example, Trace
 from app.rendering import Renderer
 from app.sampling import stage as sampling
-from app.sampling.programs import sample_request
+from app.sampling.requests import sample_request
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.vllm import cpu_environment
+from app.shard_stats import Receipt
 from app.shardmap import Pool, map_shards
 from app.stage import Stage, StageContext
 from app.store import Output
@@ -51,7 +52,6 @@ from app.training import launch
 from app.training.metrics import read as read_metrics
 from app.training.settings import TrainSettings
 from app.verification.stage import VerificationWorker
-from app.written import Receipt
 from benchmarks.table import Row, arguments, publish, row
 from jobs.run import find_recipe
 

@@ -96,7 +96,7 @@ def ours(case: Case, folder: Path) -> dict[str, float]:
     import torch
     import torch.distributed as dist
 
-    from app.training.corpus import load
+    from app.training.dataset import load
     from app.training.job import Job
     from app.training.loop import Trainer
     from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
@@ -269,15 +269,15 @@ def savings() -> list[Row]:
 
 
 def saving(steps: int, alternatives: int, one_pit: bool) -> Row:
-    from app.training.corpus import load
+    from app.training.dataset import load
 
     with tempfile.TemporaryDirectory() as folder:
         data = Output(folder, "data", "k")
         pairs = training_data.long_pairs(256, alternatives, steps, one_pit)
         data.write_shard(0, PreferencePair.table(pairs))
-        corpus = load(data, 4096)
-    alone = int((2 * corpus.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in corpus.branches))
-    trees = corpus.rows(range(len(corpus))).computed
+        dataset = load(data, 4096)
+    alone = int((2 * dataset.prompts.lengths).sum() + sum(int(b.lengths.sum()) for b in dataset.branches))
+    trees = dataset.rows(range(len(dataset))).computed
     where = "at one step" if one_pit else "a problem"
     name = f"tokens, {steps} steps, {alternatives} pairs {where}"
     return row(name, trees, "tokens", "plain", alone, lower_is_better=True)

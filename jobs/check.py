@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pyarrow import fs as pafs
 
 from app.errors import UserError
+from app.shard_stats import SUM
 from app.store import Output, filesystem
-from app.written import SUM
 
 SHARD = re.compile(r"([a-z_]+)-\d{5,}\.parquet")
 

@@ -23,16 +23,16 @@ from app.cost import cost, money, total
 from app.errors import UserError
 from app.graph import build
 from app.hub import pinned
-from app.journal import FILE as JOURNAL
-from app.journal import REMOTE
-from app.mirror import file_of
 from app.plan import Step, plan
 from app.progress import clock
 from app.recipe import Recipe, load
+from app.remote_folder import file_of
 from app.report.table import EMPTY, compact, duration, tokens_of
-from app.sessions import read as read_sessions
-from app.sessions import totals
+from app.run_status import FILE as JOURNAL
+from app.run_status import REMOTE
 from app.stage import Stage
+from app.stage_timings import read as read_sessions
+from app.stage_timings import totals
 from app.store import Output, filesystem
 from app.training.metrics import read as read_metrics
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from app.progress import Progress
+from app.shard_stats import Receipt
 from app.shardmap import Pool, map_shards
-from app.written import Receipt
 
 
 class Whereabouts:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from app.errors import UserError
+from app.shard_stats import Receipt
 from app.store import Output
-from app.written import Receipt
 
 
 class Worker:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
-from app.mirror import Folder
 from app.policy import WORLD_MODEL, Policy, base_facts, base_policy, folder_fingerprint, trained_policy
+from app.remote_folder import Folder
 from app.settings import ModelSettings
 from app.store import Output
 

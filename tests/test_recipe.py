@@ -125,7 +125,7 @@ def keys(path: Path, *overrides: str) -> dict[str, str]:
 
 
 def test_placement_changes_no_key(recipe: Path) -> None:
-    wide = ["placement.sampling.actors=8", "placement.training.zero=3", "placement.concurrent_stages=4"]
+    wide = ["placement.sampling.actors=8", "placement.training.zero_stage=3", "placement.concurrent_stages=4"]
     assert keys(recipe) == keys(recipe, *wide)
 
 

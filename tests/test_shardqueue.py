@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.shard_stats import Receipt
 from app.shardqueue import ShardQueue, Turn
-from app.written import Receipt
 
 
 def receipt(shard: int) -> Receipt:

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UserError
+from app.shard_stats import Total
 from app.store import Output, filesystem, run_lock
-from app.written import Total
 
 TABLE = pa.table({"id": ["a", "b"], "tokens": pa.array([[1, 2], []], pa.list_(pa.int32()))})
 

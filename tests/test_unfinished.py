@@ -95,7 +95,7 @@ def test_quotas_do_not_take_a_cut_trace_for_a_right_one(tmp_path: Path) -> None:
         def start_engine(self) -> Engine:
             return Cut()
 
-    asked = sampled.context(tmp_path, until={"correct": 1})
+    asked = sampled.context(tmp_path, stopping={"correct": 1})
     worker = Worker(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output)
     asyncio.run(worker.process(0))
     assert asked.output.counts()["correct"] == 0 and asked.output.counts()["quotas_unmet"] == 4

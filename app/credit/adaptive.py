@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from app.credit.change import Change
+from app.credit.changepoint import Change
 from app.credit.search import Finding
 from app.credit.values import FAILED, Estimate, counts
 from app.judged import Judged

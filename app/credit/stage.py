@@ -14,13 +14,13 @@ from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.sampling.settings import SamplingSettings
 from app.sampling.stage import EngineWorker, policy_of, pool
+from app.shard_stats import Receipt
 from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.tokens import TokenText
 from app.verification.gate import check_references
 from app.verification.verifier import Verifier, verdicts, verifier_of
-from app.written import Receipt
 
 
 class CreditWorker(EngineWorker):
@@ -65,7 +65,7 @@ def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> 
     Under quotas they may not. A search that stops at its first right trace calls that one of n, and the mean of 1/n is
     too high: .26 where a trace is right with chance .1.
     """
-    return sampling.until is None and sampling.temperature == credit.temperature and sampling.top_p == 1
+    return sampling.stopping is None and sampling.temperature == credit.temperature and sampling.top_p == 1
 
 
 def judge_texts(verifier: Verifier) -> Judge:

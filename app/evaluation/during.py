@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from app.evaluation.stage import EvaluationWorker
-from app.mirror import borrowed
 from app.policy import policy_at
 from app.recipe import Recipe
 from app.records import JUDGED
+from app.remote_folder import borrowed
 from app.store import Output
 from app.verification.gate import check_references
 

@@ -10,15 +10,15 @@ from app.problems.select import Problems
 from app.recipe import EngineRole, Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
 from app.sampling.engine import Completion, Request, fitting
-from app.sampling.programs import trace_of
+from app.sampling.requests import trace_of
 from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
+from app.shard_stats import Receipt
 from app.shardmap import run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
 from app.verification.verifier import Verifier, verifier_of
 from app.verification.verifier import verdicts as verdicts_of
-from app.written import Receipt
 
 Answer = tuple[Trace, Completion]
 

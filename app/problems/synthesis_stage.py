@@ -16,10 +16,10 @@ from app.rendering import Renderer
 from app.sampling.backends import create
 from app.sampling.engine import PromptTooLong, Request
 from app.sampling.openai import OpenAIEngine
+from app.shard_stats import Receipt
 from app.shardmap import Pool, complete
 from app.stage import StageContext
 from app.store import Output
-from app.written import Receipt
 
 REQUESTS_PER_SHARD = 32
 CANDIDATES = "candidates"  # kind of the tables that hold what was written, before duplicates are dropped

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.cost import cost, money, total
 from app.report.table import EMPTY, duration
-from app.sampling.yields import yields
+from app.sampling.cost_by_difficulty import yields
 from app.settings import Prices
 from app.store import Output
 

@@ -35,7 +35,7 @@ def finished_siblings(context: StageContext) -> list[Earlier]:
     None with quotas: with more tokens or samples other traces may count, and so others be drawn.
     """
     wanted = context.stage.settings
-    if wanted.get("until"):
+    if wanted.get("stopping"):
         return []
     inputs = {name: output.key for name, output in context.inputs.items()}
     found = []

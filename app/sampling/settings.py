@@ -10,8 +10,8 @@ from app.placement import ActorPlacement
 from app.settings import Settings
 
 
-class Until(Settings):
-    """Quotas of distinct traces a problem; sampling stops where they are met (app/sampling/until.py).
+class Stopping(Settings):
+    """Quotas of distinct traces a problem; sampling stops where they are met (app/sampling/stopping.py).
 
     budget: `uniform` asks `correct` correct traces of every problem; `proportional` scales that by the problem's fail
     rate over its first `pilot` samples, to at least one: DART-Math's two strategies (arXiv 2407.13690).
@@ -25,7 +25,7 @@ class Until(Settings):
 
 
 class SamplingSettings(Settings):
-    """`samples` traces a problem, or at most so many where `until` is given; they enter the stage's key."""
+    """`samples` traces a problem, or at most so many where `stopping` is given; they enter the stage's key."""
 
     policy: Literal["base", "sft"] = "sft"
     samples: int = Field(default=8, ge=1)
@@ -34,7 +34,7 @@ class SamplingSettings(Settings):
     max_tokens: int = Field(default=512, ge=1)
     continued_at: tuple[int, ...] = ()  # traces are drawn to these lengths first, and those cut there go on from there
     problems_per_shard: int = Field(default=32, ge=1)
-    until: Until | None = None
+    stopping: Stopping | None = None
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -43,24 +43,28 @@ class SamplingSettings(Settings):
 
     @model_validator(mode="after")
     def _cuts_grow(self) -> SamplingSettings:
-        if self.continued_at and self.until:
-            raise ValueError("continued_at: not with until, which judges traces as they are first drawn")
+        if self.continued_at and self.stopping:
+            raise ValueError("continued_at: not with stopping, which judges traces as they are first drawn")
         if any(low >= high for low, high in zip((0, *self.continued_at), self.cuts, strict=True)):
             raise ValueError("continued_at: give lengths that grow and are below max_tokens, for example [512]")
         return self
 
     @model_validator(mode="after")
     def _quotas_fit(self) -> SamplingSettings:
-        if self.until is None:
+        if self.stopping is None:
             return self
-        if self.until.correct + self.until.incorrect == 0:
-            raise ValueError("until: ask for at least one correct or incorrect trace")
-        if self.until.budget == "proportional" and self.until.correct == 0:
-            raise ValueError("until.budget: proportional scales until.correct, which is 0; raise it, or use uniform")
-        if self.until.correct + self.until.incorrect > (most := self.until.most or self.samples):
-            raise ValueError(f"until: {most} samples a problem cannot meet these quotas; raise samples or until.most")
-        if self.until.most is not None and self.until.most < self.samples:
-            raise ValueError("until.most: must be at least samples")
+        if self.stopping.correct + self.stopping.incorrect == 0:
+            raise ValueError("stopping: ask for at least one correct or incorrect trace")
+        if self.stopping.budget == "proportional" and self.stopping.correct == 0:
+            raise ValueError(
+                "stopping.budget: proportional scales stopping.correct, which is 0; raise it, or use uniform"
+            )
+        if self.stopping.correct + self.stopping.incorrect > (most := self.stopping.most or self.samples):
+            raise ValueError(
+                f"stopping: {most} samples a problem cannot meet these quotas; raise samples or stopping.most"
+            )
+        if self.stopping.most is not None and self.stopping.most < self.samples:
+            raise ValueError("stopping.most: must be at least samples")
         return self
 
 
@@ -99,7 +103,9 @@ class EnginePlacement(ActorPlacement):
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
-    ahead: float = Field(default=0.5, ge=0, le=1)  # `until`: share of the samples expected to be needed asked at once
+    ahead: float = Field(
+        default=0.5, ge=0, le=1
+    )  # `stopping`: share of the samples expected to be needed asked at once
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
     gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of the memory of its (part of the) GPU
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores

@@ -13,15 +13,15 @@ from app.sampling import utilisation
 from app.sampling.backends import create
 from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
-from app.sampling.until import Judge, Search, sample_until
+from app.sampling.stopping import Judge, Search, sample_until
+from app.shard_stats import Receipt
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
 from app.verification.verifier import Verifier, verdicts, verifier_of
-from app.written import Receipt
 
 Prompt = tuple[Problem, list[int]]
 Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
@@ -75,7 +75,7 @@ class SamplingWorker(EngineWorker):
         """Sample the shard's problems, write their traces in the order of the problems."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        pairs, counts = await (self._until(prompts) if self.settings.until else self._plain(index, prompts))
+        pairs, counts = await (self._until(prompts) if self.settings.stopping else self._plain(index, prompts))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
         self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
         return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
@@ -111,14 +111,14 @@ class SamplingWorker(EngineWorker):
 
     async def _until(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
-        assert self.settings.until
+        assert self.settings.stopping
         policy, ahead = self.policy.fingerprint, self.recipe.placement.sampling.ahead
         searches = [
             Search(self.engine, problem, ids, self.settings, self.recipe.seed, policy, self.judge, ahead)
             for problem, ids in prompts
         ]
         samples = self.settings.samples
-        await sample_until(searches, samples, self.settings.until.most or samples)
+        await sample_until(searches, samples, self.settings.stopping.most or samples)
         kept = [verdict for search in searches for _, _, verdict in search.kept]
         counts = {
             "skipped_prompts": float(sum(search.too_long for search in searches)),
@@ -193,7 +193,9 @@ def report(context: StageContext) -> None:
     if skipped := counts.get("skipped_prompts"):
         context.progress.say(f"{skipped:,.0f} problems skipped: their prompts do not fit the context")
     if unmet := counts.get("quotas_unmet"):
-        context.progress.say(f"{unmet:,.0f} problems ended their budget before the quotas of sampling.until were met")
+        context.progress.say(
+            f"{unmet:,.0f} problems ended their budget before the quotas of sampling.stopping were met"
+        )
     if truncated := counts.get("truncated"):
         share = truncated / counts["traces"]
         context.progress.say(f"{truncated:,.0f} traces ({share:.1%}) cut at sampling.max_tokens or the context's end")

@@ -1,4 +1,4 @@
-"""vLLM as an Engine. The only file that imports vllm, and only in the engine's own process (app/sampling/steps.py)."""
+"""vLLM as an Engine. The only file that imports vllm, and only in the engine's own process (app/sampling/engine_server.py)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from app.errors import UserError
 from app.policy import Policy
 from app.sampling.engine import Completion, Engine, Request, check_fits
+from app.sampling.engine_client import EngineProcess
 from app.sampling.meter import Meter
-from app.sampling.process import EngineProcess
 from app.sampling.settings import EnginePlacement
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         "max_num_seqs": placement.max_num_seqs,
         "max_model_len": placement.max_model_len,
         "enable_prefix_caching": True,
-        "worker_extension_cls": "app.sampling.reload.WeightLoader",
+        "worker_extension_cls": "app.sampling.weight_update.WeightLoader",
         "disable_log_stats": True,
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
     }

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.mirror import Folder, RemoteFile, TextFile, write_whole
+from app.remote_folder import Folder, RemoteFile, TextFile, write_whole
 from app.training.metrics import read
 
 Row = dict[str, Any]

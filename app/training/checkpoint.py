@@ -14,7 +14,7 @@ from typing import Any
 import torch.distributed as dist
 
 from app.errors import UserError
-from app.mirror import LISTING, Listing, sampled_digest
+from app.remote_folder import LISTING, Listing, sampled_digest
 
 KEEP = 2  # the one before last stays in case the last turns out damaged
 

@@ -41,20 +41,20 @@ class ClippedAdamW(torch.optim.AdamW):
 
 def deepspeed_config(job: Job, plain: bool) -> dict[str, Any]:
     """DeepSpeed's settings. The loop owns accumulation, loss scaling and the learning rate."""
-    zero: dict[str, Any] = {"stage": job.placement.zero}
-    if job.placement.zero:
+    zero: dict[str, Any] = {"stage": job.placement.zero_stage}
+    if job.placement.zero_stage:
         zero |= {"overlap_comm": False, "contiguous_gradients": True}
     if job.placement.offload:
-        if not job.placement.zero:
-            raise UserError("placement.training.offload: needs placement.training.zero 1, 2 or 3")
+        if not job.placement.zero_stage:
+            raise UserError("placement.training.offload: needs placement.training.zero_stage 1, 2 or 3")
         zero["offload_optimizer"] = {"device": "cpu"}
-        if job.placement.zero == 3:
+        if job.placement.zero_stage == 3:
             zero["offload_param"] = {"device": "cpu"}
     return {
         "train_micro_batch_size_per_gpu": 1,  # required; the true sizes vary and are the loop's business
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": 0.0 if plain else job.settings.clip,
+        "gradient_clipping": 0.0 if plain else job.settings.max_grad_norm,
         "bf16": {"enabled": job.settings.precision == "bf16"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
@@ -72,10 +72,10 @@ def build(job: Job, device: torch.device) -> Any:
     # DeepSpeed would compile a shared-memory all-reduce for CPUs at the first start (over a minute); gloo serves.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
-    plain = job.placement.zero == 0 and job.settings.precision == "fp32"
+    plain = job.placement.zero_stage == 0 and job.settings.precision == "fp32"
     config = deepspeed_config(job, plain)
     # While this object lives, from_pretrained() gives each worker only its part of the weights under ZeRO 3.
-    sharded = HfDeepSpeedConfig(config) if job.placement.zero == 3 else None
+    sharded = HfDeepSpeedConfig(config) if job.placement.zero_stage == 3 else None
     model = load_model(job)
     del sharded
     if job.settings.lora:
@@ -120,7 +120,7 @@ def _optimizer(job: Job, rates: dict[str, Any], plain: bool) -> Any:
 
         return lambda parameters: DeepSpeedCPUAdam(parameters, **rates)
     if plain:
-        return lambda parameters: ClippedAdamW(parameters, clip=job.settings.clip, fused=True, **rates)
+        return lambda parameters: ClippedAdamW(parameters, clip=job.settings.max_grad_norm, fused=True, **rates)
     return lambda parameters: torch.optim.AdamW(parameters, fused=True, **rates)
 
 
@@ -151,8 +151,10 @@ def _four_bits(job: Job) -> dict[str, Any]:
         raise UserError(f"{where}: needs a GPU (placement.training.gpus); on CPUs leave it out")
     if find_spec("bitsandbytes") is None:
         raise UserError(f"{where}: needs the package bitsandbytes on every training worker: pip install bitsandbytes")
-    if job.placement.zero == 3:
-        raise UserError(f"{where}: not with placement.training.zero 3, which would cut up the 4-bit weights; use 2")
+    if job.placement.zero_stage == 3:
+        raise UserError(
+            f"{where}: not with placement.training.zero_stage 3, which would cut up the 4-bit weights; use 2"
+        )
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

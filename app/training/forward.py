@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from app.errors import UserError
 from app.training import attention
-from app.training.corpus import Corpus
+from app.training.dataset import Dataset
 from app.training.losses import per_sequence
 from app.training.sequence import Team
 from app.training.trees import Rows, grow, pack
@@ -175,11 +175,11 @@ def _one_row(ends: torch.Tensor) -> torch.Tensor:
     return (ends + offsets).view(-1)
 
 
-def batch(forward: TokenLogProbs, corpus: Corpus, indices: np.ndarray) -> Rows:
+def batch(forward: TokenLogProbs, dataset: Dataset, indices: np.ndarray) -> Rows:
     """Examples as the rows that suit the model's attention."""
     if forward.attention == "plain":
-        return corpus.rows(indices, share=False, budget=0)
-    return corpus.rows(indices, multiple=forward.multiple)
+        return dataset.rows(indices, share=False, budget=0)
+    return dataset.rows(indices, multiple=forward.multiple)
 
 
 def sequence_log_probs(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, field
 
-from app.mirror import TextFile, file_of, here
 from app.policy import Policy
+from app.remote_folder import TextFile, file_of, here
 from app.store import Output
 from app.training.candidates import Candidates, StoredCandidates
 from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings

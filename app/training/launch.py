@@ -16,20 +16,19 @@ import pyarrow as pa
 
 from app.capacity import Need, watched
 from app.errors import UserError
-from app.mirror import RemoteFile, TextFile, discard
 from app.policy import START, Policy, base_facts, base_policy, trained_policy
 from app.progress import Progress
+from app.remote_folder import RemoteFile, TextFile, discard
 from app.settings import ModelSettings
 from app.stage import StageContext
 from app.store import Output
-from app.training import alarms
-from app.training.boards import Boards
-from app.training.card import lineage
-from app.training.corpus import Corpus, check_vocabulary, load
-from app.training.follower import Follower
+from app.training.dataset import Dataset, check_vocabulary, load
 from app.training.job import Job
 from app.training.metrics import Feed, Told, cut, read, totals
-from app.training.order import order_for
+from app.training.model_card import lineage
+from app.training.monitor import Monitor
+from app.training.sampler import sampler_for
+from app.training.trackers import Trackers
 from app.training.trials import Lost, Trials
 
 POLL, REMOTE_POLL = 0.5, 2.0  # seconds between looks at a run's files, on a disk and in object storage
@@ -44,39 +43,39 @@ def run(context: StageContext) -> None:
         pass_on(context, passed)
         return
     job = make_job(context)
-    corpus = load(job.dataset, job.settings.max_length, job.settings)
-    check_start(job, corpus)
+    dataset = load(job.dataset, job.settings.max_length, job.settings)
+    check_start(job, dataset)
     if job.settings.judged:
         import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])
-    strange = alarms.of_data(corpus)
-    if corpus.skipped:
-        told = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items())
+    strange = alarms.of_data(dataset)
+    if dataset.skipped:
+        told = ", ".join(f"{count} {reason}" for reason, count in dataset.skipped.items())
         context.progress.say(f"rows left out: {told}")
     for sentence in strange.values():
         context.progress.say(f"warning: {sentence}")
-    steps = order_for(job.settings, corpus.problems, job.seed).steps
+    steps = sampler_for(job.settings, dataset.problems, job.seed).steps
     job.output.local().mkdir(parents=True, exist_ok=True)
     job.failure.unlink(missing_ok=True)
     train(context, job, steps)
     if job.failure.exists():
         raise UserError(job.failure.read_text())
-    finish(context, job, corpus, list(strange))
+    finish(context, job, dataset, list(strange))
 
 
 def train(context: StageContext, job: Job, steps: int) -> None:
     """Run the workers to their end, and the evaluations of what they offer."""
     done = steps_done(job, context.progress)
     context.progress.begin(steps, reused=done, unit="steps")
-    boards = Boards(job, done)
+    trackers = Trackers(job, done)
     trials = None
     if job.settings.judged:
-        trials = Trials(job, context.progress, steps, lambda: RemoteEvaluator(context, job), boards)
+        trials = Trials(job, context.progress, steps, lambda: RemoteEvaluator(context, job), trackers)
         job.candidates.stop.unlink(missing_ok=True)
     try:
         if trials and trials.over():
             return  # a stopped run had come to the end
         feed = RemoteFeed() if job.output.remote else None
-        fit(job, Follower(job, context.progress, done, steps, boards, feed), trials)
+        fit(job, Monitor(job, context.progress, done, steps, trackers, feed), trials)
         if trials and not job.failure.exists():
             place = context.recipe.placement.engines("evaluation")
             need = Need(1, place.cpus, place.gpus, place.labels)
@@ -85,7 +84,7 @@ def train(context: StageContext, job: Job, steps: int) -> None:
     finally:
         if trials:
             trials.close()
-        boards.close()
+        trackers.close()
 
 
 def make_job(context: StageContext) -> Job:
@@ -128,19 +127,19 @@ def _absolute(output: Output) -> Output:
     return output if "://" in output.root else replace(output, root=os.path.abspath(output.root))
 
 
-def check_start(job: Job, corpus: Corpus) -> None:
+def check_start(job: Job, dataset: Dataset) -> None:
     """Refuse data that the start weights or their tokenizer cannot know, before any worker starts."""
     if "://" not in job.policy and not Path(job.policy).is_dir():
         return  # a hub name: its files are on the workers only; the loop checks there
     config = json.loads(_model_file(job, "config.json").read_text())
     if "vocab_size" in config:
-        check_vocabulary(corpus, int(config["vocab_size"]), f"the model {job.policy}")
+        check_vocabulary(dataset, int(config["vocab_size"]), f"the model {job.policy}")
     tokenizer = _model_file(job, "tokenizer.json")
     if tokenizer.is_file():
         from tokenizers import Tokenizer
 
         size = Tokenizer.from_str(tokenizer.read_text()).get_vocab_size()
-        check_vocabulary(corpus, size, f"the tokenizer of {job.policy}")
+        check_vocabulary(dataset, size, f"the tokenizer of {job.policy}")
 
 
 def _model_file(job: Job, name: str) -> TextFile:
@@ -150,12 +149,12 @@ def _model_file(job: Job, name: str) -> TextFile:
 
 def steps_done(job: Job, progress: Progress) -> int:
     """Steps that are in the last complete checkpoint; the workers go on from there."""
-    from app.training.shelf import shelf_of
+    from app.training.checkpoint_store import checkpoint_store
 
-    shelf = shelf_of(job.output)
-    for address in shelf.damaged():
+    checkpoints = checkpoint_store(job.output)
+    for address in checkpoints.damaged():
         progress.say(f"checkpoint {address} is incomplete, or a link leads out of it; it is not used")
-    return max(shelf.complete(), default=0)
+    return max(checkpoints.complete(), default=0)
 
 
 def preemption() -> float | None:
@@ -170,7 +169,7 @@ def preemption() -> float | None:
     return notice.deadline_ms / 1000 if notice.deadline_ms else math.inf
 
 
-def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
+def fit(job: Job, monitor: Monitor, trials: Trials | None) -> None:
     """Run the workers to their end. In a thread of its own: on the main thread Ray Train would take over Ctrl+C for
     good.
     """
@@ -188,7 +187,7 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
         resources["GPU"] = placement.gpus
     trainer = _trainer_class()(
         train_worker,
-        train_loop_config={"job": job, "deadline": preemption, "feed": follower.feed},
+        train_loop_config={"job": job, "deadline": preemption, "feed": monitor.feed},
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
@@ -212,19 +211,19 @@ def fit(job: Job, follower: Follower, trials: Trials | None) -> None:
 
     need = Need(placement.workers, placement.cpus, placement.gpus, placement.labels)
     thread = threading.Thread(target=fit_it, name=f"fit-{job.name}", daemon=True)
-    with watched(need, "placement.training", follower.progress.say):
+    with watched(need, "placement.training", monitor.progress.say):
         thread.start()
         try:
             while thread.is_alive():
                 thread.join(REMOTE_POLL if job.output.remote else POLL)
-                follower.look()
+                monitor.look()
                 if trials:
                     trials.look()
         except BaseException:
             if trials:
                 job.candidates.stop.touch()  # the workers end at their next step
             raise
-    follower.look()
+    monitor.look()
     discard(job.output, "ray")
     if error:
         raise RuntimeError(f"training/{job.name} failed {_times(placement.max_failures)}: {error[0]}") from error[0]
@@ -331,7 +330,7 @@ def pass_on(context: StageContext, before: Output) -> None:
     )
 
 
-def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) -> None:
+def finish(context: StageContext, job: Job, dataset: Dataset, strange: list[str]) -> None:
     """Put the model where it belongs and write the metrics shard, which marks the stage done."""
     evaluations = job.candidates.rows() if job.settings.judged else []
     counts: dict[str, float] = {}
@@ -346,8 +345,8 @@ def finish(context: StageContext, job: Job, corpus: Corpus, strange: list[str]) 
         context.progress.say(f"the model is {which}: {best['accuracy']:.1%} on validation problems")
         job.output.write_shard(0, pa.Table.from_pylist(evaluations), kind="evaluations")
     rows = read(job.metrics)
-    counts |= totals(job.metrics) | {"skipped": float(sum(corpus.skipped.values()))}
-    counts |= {f"skipped_{reason}": float(count) for reason, count in corpus.skipped.items()}
+    counts |= totals(job.metrics) | {"skipped": float(sum(dataset.skipped.values()))}
+    counts |= {f"skipped_{reason}": float(count) for reason, count in dataset.skipped.items()}
     counts |= alarms.counts(rows, evaluations, strange)
     if "restarts" in counts:
         context.progress.say(

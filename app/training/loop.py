@@ -12,24 +12,24 @@ import torch
 import torch.distributed as dist
 
 from app.errors import UserError
-from app.mirror import publish
 from app.records import seed_from
+from app.remote_folder import publish
 from app.training import losses
-from app.training.card import card
-from app.training.corpus import Corpus, check_vocabulary, unrelated
+from app.training.checkpoint_store import CheckpointStore, checkpoint_store
+from app.training.dataset import Dataset, check_vocabulary, unrelated
 from app.training.engine import build
 from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
-from app.training.notice import Deadline, Notice, agree
+from app.training.model_card import card
 from app.training.objectives import Batch, objective_of
-from app.training.order import Order, micro_batches, order_for
+from app.training.preemption import Deadline, Notice, agree
 from app.training.reference import divergence, live, reference, stored
+from app.training.sampler import Sampler, micro_batches, sampler_for
 from app.training.sequence import Team
 from app.training.settings import ReferenceSettings, TrainSettings
-from app.training.shelf import Shelf, shelf_of
 from app.training.trees import Rows
 
 
@@ -52,57 +52,57 @@ class Trainer:
     def __init__(
         self,
         job: Job,
-        corpus: Corpus,
+        dataset: Dataset,
         device: torch.device,
         deadline: Deadline | None = None,
         feed: Feed | None = None,
     ) -> None:
-        self.job, self.corpus, self.device, self.feed = job, corpus, device, feed
-        self.shelf: Shelf = shelf_of(job.output)
+        self.job, self.dataset, self.device, self.feed = job, dataset, device, feed
+        self.checkpoints: CheckpointStore = checkpoint_store(job.output)
         self.metrics: MetricsFile | None = None
         self.notice = Notice(deadline, device)
         self.comparing = False  # in the first step policy and reference are compared
         self.astray = 0.0  # nats of the first step's worst branch beyond what rounding explains
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.order: Order = order_for(job.settings, corpus.problems, job.seed)
-        self.lengths = corpus.lengths
+        self.order: Sampler = sampler_for(job.settings, dataset.problems, job.seed)
+        self.lengths = dataset.lengths
         self.objective = objective_of(job.settings)
         self.sums = ("loss", "tokens", "computed", *self.objective.sums)
-        self.unrelated = unrelated(corpus, job.settings.max_length) if self.objective.unrelated else None
+        self.unrelated = unrelated(dataset, job.settings.max_length) if self.objective.unrelated else None
         self.divergence = 0.0  # of the step
         other = self._other_reference()  # before the engine: two models would not fit where one does
         self.engine: Any = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
-        check_vocabulary(corpus, model.config.get_text_config().vocab_size, f"the model {job.policy}")
+        check_vocabulary(dataset, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
         is_stored = isinstance(job.settings, ReferenceSettings) and job.settings.reference == "stored"
         if other is None and is_stored and self.objective.compares:
             other = [reference(self.engine, each, job, device) for each in self._compared()]
         self.reference, self.unrelated_reference = [*(other or []), None, None][:2]
 
-    def _compared(self) -> list[Corpus]:
+    def _compared(self) -> list[Dataset]:
         """What reference log-probabilities are needed of."""
-        return [self.corpus] + ([self.unrelated] if self.unrelated else [])
+        return [self.dataset] + ([self.unrelated] if self.unrelated else [])
 
     def _other_reference(self) -> list[np.ndarray] | None:
         """Log-probabilities under a policy that is not the start: the one a chain of rounds began with."""
         if self.job.reference is None or not self.objective.compares:
             return None
         other = replace(self.job, policy=self.job.reference.path, fingerprint=self.job.reference.fingerprint)
-        known = [stored(corpus, other, self.device) for corpus in self._compared()]
+        known = [stored(dataset, other, self.device) for dataset in self._compared()]
         found = [values for values in known if values is not None]
         if len(found) == len(known):
             return found
         engine = build(other, self.device)
         try:
-            return [reference(engine, corpus, other, self.device) for corpus in self._compared()]
+            return [reference(engine, dataset, other, self.device) for dataset in self._compared()]
         finally:
             engine.destroy()
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
-        start = self.shelf.load(self.engine)
+        start = self.checkpoints.load(self.engine)
         if self.rank == 0:
             self.metrics = metrics_of(self.job.output, start, self.job.began, self.feed)
         self.engine.train()
@@ -131,7 +131,7 @@ class Trainer:
         began = time.perf_counter()
         if self.metrics:
             self.metrics.publish()
-        self.shelf.save(self.engine, done)
+        self.checkpoints.save(self.engine, done)
         return time.perf_counter() - began
 
     def offer(self, done: int) -> None:
@@ -153,7 +153,7 @@ class Trainer:
         """A model folder of the stage, with its card."""
         folder = self.job.output.local(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        export(self.engine, self.job, folder, card(self.job, self.corpus, steps))
+        export(self.engine, self.job, folder, card(self.job, self.dataset, steps))
         if self.metrics:
             self.metrics.publish()
             publish(self.job.output, name)
@@ -164,7 +164,7 @@ class Trainer:
         torch.manual_seed(seed_from("step", self.job.seed, step, self.rank))  # dropout, for models that have it
         examples = self.order.step(step)
         self.comparing = step == 0 and self.starts_at_reference
-        scale = self.objective.scale(self.corpus.weights[examples], self.corpus.completion_lengths(examples))
+        scale = self.objective.scale(self.dataset.weights[examples], self.dataset.completion_lengths(examples))
         if self.unrelated:
             known = self.unrelated_reference
             self.divergence = divergence(self.engine, self.unrelated, known, examples, self.job, self.device)
@@ -194,7 +194,7 @@ class Trainer:
     def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its share of the step's sums."""
         indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
-        rows = batch(self.engine.module, self.corpus, indices)
+        rows = batch(self.engine.module, self.dataset, indices)
         policy = sequence_log_probs(self.engine, rows, self.device, self.objective.of_tokens)
         seen = self.batch(policy.view(len(indices), -1), rows, indices, idle=not len(part))
         if self.comparing:
@@ -212,11 +212,11 @@ class Trainer:
 
     def batch(self, policy: torch.Tensor, rows: Rows, indices: np.ndarray, idle: bool) -> Batch:
         """What the objective sees of examples; those of an idle worker weigh nothing."""
-        weights, labels = self.corpus.weights[indices], self.corpus.labels
+        weights, labels = self.dataset.weights[indices], self.dataset.labels
         return Batch(
             policy,
             self.reference_of(indices, rows),
-            torch.from_numpy(self.corpus.completion_lengths(indices)).to(self.device),
+            torch.from_numpy(self.dataset.completion_lengths(indices)).to(self.device),
             torch.from_numpy(weights * (not idle)).to(self.device).float(),
             torch.from_numpy(np.ones(len(indices), bool) if labels is None else labels[indices]).to(self.device),
             self.divergence,
@@ -227,7 +227,7 @@ class Trainer:
         the objective compares nothing.
         """
         if not self.objective.compares:
-            return torch.zeros(len(indices), len(self.corpus.branches), device=self.device)
+            return torch.zeros(len(indices), len(self.dataset.branches), device=self.device)
         if self.reference is None:
             return live(self.engine, rows, self.device).view(len(indices), -1)
         return torch.from_numpy(self.reference[indices]).to(self.device)
@@ -276,6 +276,6 @@ class Trainer:
             "time": time.time(),
         }
         if self.peak:
-            flops = self.cost.flops(useful, useful / (len(examples) * len(self.corpus.branches)))
+            flops = self.cost.flops(useful, useful / (len(examples) * len(self.dataset.branches)))
             out["mfu"] = flops / (seconds * self.peak * self.world)
-        return out | self.objective.report(row, self.corpus.completion_lengths(examples))
+        return out | self.objective.report(row, self.dataset.completion_lengths(examples))

@@ -37,7 +37,7 @@ def preference(
 
     For `listwise` there may be more rejected branches, (lists, 1 + rejected), with length 0 where a list has fewer.
     """
-    beta, noise = settings.beta, settings.label_noise
+    beta, noise = settings.beta, settings.label_smoothing
     scaled = beta * margins(policy, reference)
     match settings.loss:
         case "sigmoid":
@@ -53,13 +53,13 @@ def preference(
             return (-(1 - noise) * logsigmoid(scaled) + noise * logsigmoid(-scaled)) / (1 - 2 * noise)
         case "simpo":  # 2405.14734: no reference, means a token, a target margin
             mean = policy / lengths
-            return -logsigmoid(beta * (mean[:, 0] - mean[:, 1]) - settings.target_margin)
+            return -logsigmoid(beta * (mean[:, 0] - mean[:, 1]) - settings.simpo_gamma)
         case "listwise":  # 2406.09215: the chosen branch first of all (Plackett-Luce); with one rejected it is DPO
             scores = (beta * (policy - reference)).masked_fill(lengths == 0, float("-inf"))
             return -torch.log_softmax(scores, dim=1)[:, 0]
         case "dpop":  # 2402.13228: a penalty where the chosen branch fell below the reference
             fallen = torch.relu(reference[:, 0] - policy[:, 0])
-            return -logsigmoid(scaled - beta * settings.fall_penalty * fallen)
+            return -logsigmoid(scaled - beta * settings.dpop_lambda * fallen)
 
 
 def kto(logits: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.mirror import TextFile, file_of, write_whole
+from app.remote_folder import TextFile, file_of, write_whole
 from app.store import Output
 
 

@@ -13,38 +13,38 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
-from app.mirror import file_of
 from app.policy import folder_fingerprint
 from app.records import digest
+from app.remote_folder import file_of
 from app.store import filesystem
 from app.training import adapters
-from app.training.corpus import Corpus
+from app.training.dataset import Dataset
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
-from app.training.order import micro_batches
+from app.training.sampler import micro_batches
 from app.training.trees import Rows
 
 
-def reference(engine: Any, corpus: Corpus, job: Job, device: torch.device) -> np.ndarray:
+def reference(engine: Any, dataset: Dataset, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of an example's branches under the start weights, (examples, branches) float32.
 
     The engine must still hold the start weights. Computed on all ranks and kept beside the run's training stages under
     a digest of weights and tokens: a run that goes on later (with other weights in the engine) has the same reference,
     and so have runs with other settings over the same examples. Whether it fits is checked at the first step.
     """
-    if (known := stored(corpus, job, device)) is not None:
+    if (known := stored(dataset, job, device)) is not None:
         return known
-    values = log_probs(engine, corpus, np.arange(len(corpus)), job, device)
+    values = log_probs(engine, dataset, np.arange(len(dataset)), job, device)
     if dist.get_rank() == 0:
-        _write(job, reference_name(job, corpus), corpus, values)
+        _write(job, reference_name(job, dataset), dataset, values)
     return values
 
 
-def stored(corpus: Corpus, job: Job, device: torch.device) -> np.ndarray | None:
+def stored(dataset: Dataset, job: Job, device: torch.device) -> np.ndarray | None:
     """The same where a run has computed them already, else None; on all ranks alike."""
     found: list[str | None] = [None]
     if dist.get_rank() == 0:
-        name = reference_name(job, corpus)
+        name = reference_name(job, dataset)
         found = [name if file_of(job.references, name).is_file() else None]
     dist.broadcast_object_list(found, src=0, device=device)
     if found[0] is None:
@@ -61,16 +61,16 @@ def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
         return sequence_log_probs(engine, rows, device)
 
 
-def reference_name(job: Job, corpus: Corpus) -> str:
+def reference_name(job: Job, dataset: Dataset) -> str:
     """File of the log-probabilities of these examples under these weights, by what both hold.
 
     A stage that was deleted and trained anew has the key it had, and other weights.
     """
-    columns = (corpus.prompts, *corpus.branches)
+    columns = (dataset.prompts, *dataset.branches)
     tokens = [digest_of(column.values, column.offsets) for column in columns]
     folder = job.weights()
     weights = folder_fingerprint(folder) if Path(folder).is_dir() else job.fingerprint
-    return f"{digest(weights, job.settings.precision, corpus.ids, tokens, size=8)}.parquet"
+    return f"{digest(weights, job.settings.precision, dataset.ids, tokens, size=8)}.parquet"
 
 
 def digest_of(*arrays: np.ndarray) -> str:
@@ -81,20 +81,20 @@ def digest_of(*arrays: np.ndarray) -> str:
     return out.hexdigest()
 
 
-def log_probs(engine: Any, corpus: Corpus, indices: np.ndarray, job: Job, device: torch.device) -> np.ndarray:
+def log_probs(engine: Any, dataset: Dataset, indices: np.ndarray, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of examples under the engine's weights, (len(indices), branches), on all ranks alike.
 
     Every team of ranks takes its micro-batches; the parts are summed (each example is computed by one team).
     """
-    out = torch.zeros(len(indices), len(corpus.branches))
+    out = torch.zeros(len(indices), len(dataset.branches))
     team = engine.module.team
     engine.eval()
-    places, lengths, problems = np.arange(len(indices)), corpus.lengths[indices], corpus.problems[indices]
+    places, lengths, problems = np.arange(len(indices)), dataset.lengths[indices], dataset.problems[indices]
     rounds = micro_batches(places, lengths, job.settings.micro_batch, team.count, problems)
     for part in (chunk[team.index] for chunk in rounds):
         mine = part if len(part) else places[:1]  # an idle rank still joins the collectives of ZeRO 3
         with torch.no_grad():
-            sums = sequence_log_probs(engine, batch(engine.module, corpus, indices[mine]), device)
+            sums = sequence_log_probs(engine, batch(engine.module, dataset, indices[mine]), device)
         if len(part) and team.place == 0:
             out[mine] = sums.view(len(mine), -1).cpu()
     out = out.to(device)
@@ -103,7 +103,7 @@ def log_probs(engine: Any, corpus: Corpus, indices: np.ndarray, job: Job, device
 
 
 def divergence(
-    engine: Any, unrelated: Corpus, known: np.ndarray | None, examples: np.ndarray, job: Job, device: torch.device
+    engine: Any, unrelated: Dataset, known: np.ndarray | None, examples: np.ndarray, job: Job, device: torch.device
 ) -> float:
     """KTO's reference point of a step: mean log pi/ref of its prompts with unrelated completions, at least 0, in nats.
 
@@ -122,7 +122,7 @@ def divergence(
     return max(0.0, float((policy - before).mean()))
 
 
-def _write(job: Job, name: str, corpus: Corpus, values: np.ndarray) -> None:
-    table = pa.table({"id": corpus.ids, **{f"branch_{k}": column for k, column in enumerate(values.T)}})
+def _write(job: Job, name: str, dataset: Dataset, values: np.ndarray) -> None:
+    table = pa.table({"id": dataset.ids, **{f"branch_{k}": column for k, column in enumerate(values.T)}})
     with job.references.atomic(name) as sink:
         pq.write_table(table, sink)

@@ -41,7 +41,7 @@ class TrainSettings(Settings):
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=1.0, gt=0)  # gradient norm
+    max_grad_norm: float = Field(default=1.0, gt=0)  # gradient norm
     max_length: int = Field(default=1024, ge=8)  # tokens; longer examples are skipped and counted
     group: Literal["none", "problem"] = "none"  # problem: its examples stay together in a step, over one trunk
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -85,10 +85,12 @@ class PreferenceSettings(ReferenceSettings):
     """DPO and per-step DPO (they differ in the pairs only)."""
 
     loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop", "listwise"] = "sigmoid"
-    label_noise: float = Field(default=0.0, ge=0, lt=0.5)  # cdpo, robust: share of pairs labelled the wrong way round
-    target_margin: float = Field(default=0.0, ge=0)  # simpo: gamma
-    fall_penalty: float = Field(default=50.0, ge=0)  # dpop: lambda
-    nll: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5
+    )  # cdpo, robust: share of pairs labelled the wrong way round
+    simpo_gamma: float = Field(default=0.0, ge=0)  # simpo: gamma
+    dpop_lambda: float = Field(default=50.0, ge=0)  # dpop: lambda
+    rpo_alpha: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
     weights: Literal["given", "certainty"] = "given"  # certainty: times how sure rollouts are that the step lost value
 
 
@@ -125,12 +127,12 @@ class TrainPlacement(Settings):
     gpus: float = Field(default=0, ge=0)  # a worker
     labels: Labels = Field(default_factory=dict)  # of nodes that workers may use
     sequence_parallel: int = Field(default=1, ge=1)  # workers that share the tokens of a micro-batch (Ulysses)
-    zero: Literal[0, 1, 2, 3] = 0
+    zero_stage: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     keep_checkpoints: bool = False  # those of a finished stage, to go on from by hand
     max_failures: int = Field(default=3, ge=-1)
     peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
-    boards: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # where curves go besides metrics.jsonl
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()  # where curves go besides metrics.jsonl
 
     @model_validator(mode="after")
     def _whole_teams(self) -> TrainPlacement:

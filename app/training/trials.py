@@ -13,10 +13,10 @@ from typing import Protocol
 
 from app.errors import UserError
 from app.progress import Progress
-from app.training.alarms import Watch
-from app.training.boards import Boards
 from app.training.candidates import Row
+from app.training.diagnostics import Watch
 from app.training.job import Job
+from app.training.trackers import Trackers
 
 IDLE = 30.0  # seconds
 ATTEMPTS = 3  # evaluators that may be lost over one candidate
@@ -40,9 +40,9 @@ class Trials:
     """One candidate at a time, in the order of steps."""
 
     def __init__(
-        self, job: Job, progress: Progress, steps: int, start: Callable[[], Evaluator], boards: Boards
+        self, job: Job, progress: Progress, steps: int, start: Callable[[], Evaluator], trackers: Trackers
     ) -> None:
-        self.job, self.progress, self.steps, self.start, self.boards = job, progress, steps, start, boards
+        self.job, self.progress, self.steps, self.start, self.trackers = job, progress, steps, start, trackers
         self.candidates = job.candidates
         self.evaluator: Evaluator | None = None
         self.asked: int | None = None  # the step under evaluation
@@ -88,7 +88,7 @@ class Trials:
         row = {"step": self.asked, **answer}
         self.asked, self.lost, self.last = None, 0, time.monotonic()
         self.candidates.add(row)
-        self.boards.add(row, "validation")
+        self.trackers.add(row, "validation")
         self.progress.say(
             f"step {row['step']}: {row['accuracy']:.1%} of {row['judged']:.0f} validation problems right, greedily"
         )

@@ -16,7 +16,7 @@ def train_worker(config: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    from app.training.corpus import load
+    from app.training.dataset import load
     from app.training.loop import Trainer
 
     if job.placement.gpus:
@@ -25,8 +25,8 @@ def train_worker(config: dict[str, Any]) -> None:
         device = torch.device("cpu")
         torch.set_num_threads(max(1, int(job.placement.cpus)))
     try:
-        corpus = load(job.dataset, job.settings.max_length, job.settings)
-        Trainer(job, corpus, device, config["deadline"], config["feed"]).train()
+        dataset = load(job.dataset, job.settings.max_length, job.settings)
+        Trainer(job, dataset, device, config["deadline"], config["feed"]).train()
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             raise

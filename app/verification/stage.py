@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from app.problems.select import Problems
 from app.records import Problem, Trace, Verdict
+from app.shard_stats import Receipt
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
@@ -15,7 +16,6 @@ from app.verification.judge import judge_batch
 from app.verification.settings import VerificationSettings
 from app.verification.verifier import verdicts as verdicts_of
 from app.verification.verifier import verifier_of
-from app.written import Receipt
 
 
 class VerificationWorker:

@@ -23,7 +23,7 @@ def test_a_recipe_cut_down_is_a_valid_recipe(name: str, quick: bool) -> None:
     found = Recipe.model_validate(smaller(recipe, quick).model_dump())
     assert (found.model, found.placement, found.rendering) == (recipe.model, recipe.placement, recipe.rendering)
     assert found.sampling and recipe.sampling and found.sampling.max_tokens == recipe.sampling.max_tokens
-    assert not found.policies and found.sampling.until is None and found.synthesis is None
+    assert not found.policies and found.sampling.stopping is None and found.synthesis is None
     settings = found.trained()["sft"].training
     assert settings and (settings.steps, settings.epochs) == (STEPS, None)
     place = found.placement.sampling

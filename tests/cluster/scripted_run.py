@@ -13,13 +13,13 @@ import sys
 
 from app.progress import Progress
 from app.records import Problem, Trace, Verdict, chunked, digest
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import SamplingSettings
+from app.shard_stats import Receipt
 from app.shardmap import Pool, map_shards
 from app.store import Output
 from app.verification.stage import VerificationWorker, judge_traces
-from app.written import Receipt
 
 SETTINGS = SamplingSettings(samples=4, problems_per_shard=2)
 PROBLEMS = [Problem(digest(i), f"What is {i} mod 4?", str(i % 4), "train", "test", None, "{}") for i in range(80)]

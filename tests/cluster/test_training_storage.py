@@ -14,7 +14,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from app.mirror import file_of, here
+from app.remote_folder import file_of, here
 from app.store import Output
 from app.training.metrics import read
 from tests.cluster.local_cluster import PATIENCE, ROOT, LocalCluster, end, local_cluster

@@ -17,8 +17,8 @@ def context(
     model: Path, root: Path | str, steps: int, checkpoint_steps: int, workers: int = 2, zero: int = 0
 ) -> StageContext:
     settings: dict[str, Any] = {"steps": steps, "checkpoint_steps": checkpoint_steps, "batch": 96, "micro_batch": 1}
-    placement = {"workers": workers, "zero": zero}
-    return context_of(model, "dpo", root, rows_of("dpo", 96), placement=placement, nll=0.5, **settings)
+    placement = {"workers": workers, "zero_stage": zero}
+    return context_of(model, "dpo", root, rows_of("dpo", 96), placement=placement, rpo_alpha=0.5, **settings)
 
 
 def run(model: Path, root: str, *numbers: int) -> None:

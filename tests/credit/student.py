@@ -15,7 +15,7 @@ from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request, check_fits
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.store import Output
 from app.verification.stage import judge_traces
 

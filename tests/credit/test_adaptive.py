@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.credit.adaptive import Trail, Until, adaptive
-from app.credit.change import Change
+from app.credit.changepoint import Change
 from app.credit.problem import credit_problem
 from app.credit.settings import CreditSettings
 from app.credit.values import Estimate

@@ -21,7 +21,7 @@ def simulated(
 ) -> list[tuple[list[float], int, list[StepValue]]]:
     """Traces of 4 to 8 steps that lose a chance of 0.3 to 1 at one of them: true values, that step, credit's rows.
 
-    `rising`: the chance grows up to there, as the belief of app/credit/change.py supposes; else it stays the same.
+    `rising`: the chance grows up to there, as the belief of app/credit/changepoint.py supposes; else it stays the same.
     """
     rng, out = random.Random(seed), []
     how = CreditSettings.model_validate({"search": search, **settings})

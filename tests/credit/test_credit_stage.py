@@ -12,8 +12,8 @@ from app.credit.stage import CreditWorker
 from app.problems.world_oracle import first_wrong_line
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
+from app.shard_stats import Receipt
 from app.store import Output
-from app.written import Receipt
 from tests.credit import student as world
 
 

@@ -13,12 +13,12 @@ from app.credit.settings import CreditSettings
 from app.credit.stage import samples_are_rollouts
 from app.records import Problem, StepValue, Trace, Verdict
 from app.sampling.settings import SamplingSettings
-from app.sampling.until import Search
+from app.sampling.stopping import Search
 from app.tokens import TokenText
 from tests.credit.bernoulli import PROBLEM, PROMPT, Bernoulli, decode, ids, judge, sampler
 
 CHANCE, PROBLEMS = 0.1, 1500
-QUOTAS = SamplingSettings.model_validate({"samples": 60, "until": {"correct": 1}})
+QUOTAS = SamplingSettings.model_validate({"samples": 60, "stopping": {"correct": 1}})
 
 
 async def verdict(problem: Problem, trace: Trace) -> Verdict:

@@ -15,8 +15,8 @@ from app.credit.stage import CreditWorker
 from app.policy import WORLD_MODEL
 from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request
+from app.shard_stats import Receipt
 from app.store import Output
-from app.written import Receipt
 from tests.credit import student as world
 
 KILLS, LIVES, CROWD = "kills.json", "lives", "crowd"  # in the run's folder

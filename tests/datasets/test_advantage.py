@@ -20,7 +20,7 @@ from app.problems.world_oracle import first_wrong_line
 from app.records import Example, Problem, StepValue, Trace, Verdict
 from app.store import Output
 from app.tokens import TokenText
-from app.training.corpus import load
+from app.training.dataset import load
 from tests.credit import student as world
 from tests.credit.bernoulli import END, decode, ids, trace, verdict
 from tests.datasets.test_datasets_stage import build, loaded

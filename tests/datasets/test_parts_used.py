@@ -50,5 +50,5 @@ def test_evaluation_on_validation_problems_needs_some(recipe: Path, tmp_path: Pa
 
 
 def test_a_proportional_budget_of_nothing_is_an_error(recipe: Path) -> None:
-    with pytest.raises(UserError, match=r"proportional scales until.correct, which is 0"):
-        load(str(recipe), ["sampling.until={correct: 0, incorrect: 2, budget: proportional}"])
+    with pytest.raises(UserError, match=r"proportional scales stopping.correct, which is 0"):
+        load(str(recipe), ["sampling.stopping={correct: 0, incorrect: 2, budget: proportional}"])

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from app.cost import Held
-from app.journal import Journal
 from app.plan import plan
-from app.sessions import Session, read
+from app.run_status import RunStatus
 from app.settings import Prices
+from app.stage_timings import Session, read
 from app.store import Output
 from jobs.status import in_use, main
 from tests.test_status import Run
@@ -32,7 +32,7 @@ def test_state_rate_and_cost_of_a_run_in_a_bucket(
     clock = iter([0.0, 50.0]).__next__
     Session(run.output("sampling/base"), Held(1, 2.0, 0.0), clock).save()
     assert [entry["seconds"] for entry in read(run.output("sampling/base"))] == [50.0]
-    with Journal(run.recipe, run.root, plan([], run.root)):
+    with RunStatus(run.recipe, run.root, plan([], run.root)):
         assert in_use(run.root)
         assert main([run.root]) == 0
     said = capsys.readouterr().out.splitlines()

@@ -43,9 +43,9 @@ def files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-@pytest.mark.parametrize("until", [None, {"correct": 1, "incorrect": 1}])
+@pytest.mark.parametrize("stopping", [None, {"correct": 1, "incorrect": 1}])
 def test_a_pilot_is_sampled_judged_and_scaled_up(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], until: dict[str, int] | None
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stopping: dict[str, int] | None
 ) -> None:
     with_problems(recipe, tmp_path / "runs")
     before = files(tmp_path)
@@ -58,7 +58,7 @@ def test_a_pilot_is_sampled_judged_and_scaled_up(
                 "--problems",
                 "5",
                 "--set",
-                f"sampling.until={until or 'null'}",
+                f"sampling.stopping={until or 'null'}",
             ]
         )
         == 0

@@ -16,7 +16,7 @@ from app.recipe import load
 from app.records import Trace
 from app.sampling.reuse import Earlier, continue_cut, finished_siblings, reusable, shorter_cuts
 from app.sampling.scripted import ScriptedEngine
-from app.sampling.settings import SamplingSettings, Until
+from app.sampling.settings import SamplingSettings, Stopping
 from app.sampling.stage import take_over
 from app.stage import StageContext
 from app.store import Output
@@ -129,7 +129,7 @@ def test_lengths_that_do_not_grow_are_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="lengths that grow and are below max_tokens"):
         SamplingSettings(max_tokens=9, continued_at=tuple(lengths))
     with pytest.raises(ValueError, match="not with until"):
-        SamplingSettings(max_tokens=9, continued_at=(3,), until=Until())
+        SamplingSettings(max_tokens=9, continued_at=(3,), stopping=Stopping())
 
 
 def test_requests_go_on_where_the_trace_was_cut() -> None:
@@ -157,7 +157,7 @@ def test_the_run_that_saves_most_is_taken(tmp_path: Path) -> None:
     found = taken(stage_of(tmp_path, 10, continued_at=(3, 7)))
     assert found is not None and (found.samples, found.cuts) == (6, (3, 7))
     assert taken(stage_of(tmp_path, 10)) is None
-    assert taken(stage_of(tmp_path, 10, until={"correct": 1})) is None
+    assert taken(stage_of(tmp_path, 10, stopping={"correct": 1})) is None
     assert shorter_cuts(finished_siblings(stage_of(tmp_path, 10)), SamplingSettings(max_tokens=10)) == [3, 7]
 
 

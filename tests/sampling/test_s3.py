@@ -18,14 +18,14 @@ def test_a_bucket_holds_what_a_folder_would(bucket: str, tmp_path: Path) -> None
 
 
 def test_a_run_in_a_bucket_goes_on_where_it_stopped(bucket: str) -> None:
-    asked = context(f"{bucket}/runs/demo", until={"correct": 2})
+    asked = context(f"{bucket}/runs/demo", stopping={"correct": 2})
     one = worker(asked)
     asyncio.run(one.process(3))
     assert asked.pending(5) == [0, 1, 2, 4]
     before = asked.output.footer(3).metadata[DIGEST]
     traces = process(asked, asked.pending(5))
     assert asked.output.footer(3).metadata[DIGEST] == before
-    assert traces == process(context(f"{bucket}/other", until={"correct": 2}), [0, 1, 2, 3, 4])
+    assert traces == process(context(f"{bucket}/other", stopping={"correct": 2}), [0, 1, 2, 3, 4])
     assert len({t.id for t in traces}) == len(traces) == int(asked.output.counts()["traces"])
     assert all(isinstance(t, Trace) for t in traces)
 

@@ -83,9 +83,9 @@ def test_every_training_problem_is_sampled_in_order_and_no_other(tmp_path: Path)
     assert counts["engine_seconds"] > 0
 
 
-@pytest.mark.parametrize("until", [None, {"correct": 1}])
+@pytest.mark.parametrize("stopping", [None, {"correct": 1}])
 def test_an_unknown_context_costs_a_long_prompt_alone_and_no_shard(
-    tmp_path: Path, until: dict[str, int] | None
+    tmp_path: Path, stopping: dict[str, int] | None
 ) -> None:
     """The endpoint of 39 tokens refuses more: traces of others are cut to it, the prompt without room is dropped."""
 
@@ -96,7 +96,7 @@ def test_an_unknown_context_costs_a_long_prompt_alone_and_no_shard(
         choice = {"text": "#### 1", "token_ids": [body["seed"] % 97] * body["max_tokens"], "finish_reason": "stop"}
         return httpx2.Response(200, json={"choices": [choice]})
 
-    asked = context(tmp_path, samples=2, max_tokens=100, until=until)
+    asked = context(tmp_path, samples=2, max_tokens=100, stopping=stopping)
     one = worker(asked)
     client = DefaultAsyncHttpxClient(transport=httpx2.MockTransport(serve))
     one.engine = OpenAIEngine("http://server/v1", "m", http_client=client)
@@ -123,15 +123,15 @@ def test_engine_seconds_count_no_second_twice(tmp_path: Path) -> None:
     assert asked.output.counts()["engine_seconds"] == pytest.approx(one.engine.meter.busy)
 
 
-@pytest.mark.parametrize("until", [None, {"correct": 2, "incorrect": 1, "most": 9}])
-def test_order_and_eagerness_change_nothing(tmp_path: Path, until: dict[str, int] | None) -> None:
-    one = process(context(tmp_path, until=until), [0, 1, 2, 3, 4])
-    other = process(context(tmp_path, {"ahead": 1.0}, until=until), [3, 0, 4, 1, 2])
+@pytest.mark.parametrize("stopping", [None, {"correct": 2, "incorrect": 1, "most": 9}])
+def test_order_and_eagerness_change_nothing(tmp_path: Path, stopping: dict[str, int] | None) -> None:
+    one = process(context(tmp_path, stopping=stopping), [0, 1, 2, 3, 4])
+    other = process(context(tmp_path, {"ahead": 1.0}, stopping=stopping), [3, 0, 4, 1, 2])
     assert one == other
 
 
 def test_quotas_stop_easy_problems_early_and_are_counted(tmp_path: Path) -> None:
-    asked = context(tmp_path, until={"correct": 2, "incorrect": 0})
+    asked = context(tmp_path, stopping={"correct": 2, "incorrect": 0})
     traces = process(asked, [0, 1, 2, 3, 4])
     drawn = {p: sum(t.problem_id == p for t in traces) for p in ("p-00", "p-17")}
     assert drawn["p-17"] < drawn["p-00"]

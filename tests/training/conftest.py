@@ -180,7 +180,7 @@ def make_trainer(one_rank: None, make_context: MakeContext) -> Callable[..., Any
     def make(*arguments: Any, **settings: Any) -> Any:
         import torch
 
-        from app.training.corpus import load
+        from app.training.dataset import load
         from app.training.launch import make_job
         from app.training.loop import Trainer
 

@@ -13,7 +13,7 @@ import torch
 from app.errors import UserError
 from app.policy import Policy, trained_policy
 from app.training import adapters, attention
-from app.training.corpus import load
+from app.training.dataset import load
 from app.training.forward import TokenLogProbs
 from app.training.loop import Trainer
 from app.training.metrics import read
@@ -79,13 +79,13 @@ def test_without_adapters_the_model_is_the_base_and_training_goes_on(tiny_model:
 
 def test_trees_equal_one_by_one_with_adapters_and_checkpointing(tiny_model: Path, tmp_path: Path) -> None:
     model = TokenLogProbs(adapted(tiny_model).train())
-    corpus = load(write_rows(tmp_path, "dpo", rows_of("dpo", 6)), 64)
-    wanted, wanted_gradients = one_by_one(model, corpus)
+    dataset = load(write_rows(tmp_path, "dpo", rows_of("dpo", 6)), 64)
+    wanted, wanted_gradients = one_by_one(model, dataset)
     assert all(".lora_" in name for name in wanted_gradients)
     for checkpointing in (False, True):
         if checkpointing:
             model.model.gradient_checkpointing_enable({"use_reentrant": False})
-        got, gradients = result(model, corpus)
+        got, gradients = result(model, dataset)
         assert torch.allclose(got, wanted, atol=1e-5, rtol=1e-5)
         same_gradients(gradients, wanted_gradients)
 
@@ -128,7 +128,7 @@ def test_an_adapter_exported_alone_is_a_policy_on_its_base(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    trainer = make_trainer("sft", lora={**LORA, "merge": False}, placement={"zero": zero})
+    trainer = make_trainer("sft", lora={**LORA, "merge": False}, placement={"zero_stage": zero})
     trainer.train()
     folder = trainer.job.output.local("model")
     files = {"adapter_config.json", "adapter_model.safetensors", "base.json", "README.md"}
@@ -152,7 +152,7 @@ def test_an_adapter_alone_has_no_second_copy() -> None:
 @pytest.mark.parametrize("zero", [2, 3])
 def test_zero_stages_agree_with_adapters(make_trainer: MakeTrainer, tmp_path: Path, zero: int) -> None:
     plain = trained(make_trainer("sft", root=tmp_path / "0", lora=LORA))
-    sharded = trained(make_trainer("sft", root=tmp_path / "z", lora=LORA, placement={"zero": zero}))
+    sharded = trained(make_trainer("sft", root=tmp_path / "z", lora=LORA, placement={"zero_stage": zero}))
     assert sharded[0] == pytest.approx(plain[0], abs=1e-5)
     assert close(sharded[1], plain[1], 1e-3)
 
@@ -161,7 +161,7 @@ def test_zero_stages_agree_with_adapters(make_trainer: MakeTrainer, tmp_path: Pa
 def test_a_stopped_run_with_adapters_and_dropout_goes_on_exactly(
     make_trainer: MakeTrainer, tmp_path: Path, zero: int
 ) -> None:
-    how: dict[str, Any] = {"checkpoint_steps": 2, "lora": {**LORA, "dropout": 0.1}, "placement": {"zero": zero}}
+    how: dict[str, Any] = {"checkpoint_steps": 2, "lora": {**LORA, "dropout": 0.1}, "placement": {"zero_stage": zero}}
     wanted = trained(make_trainer("dpo", root=tmp_path / "whole", epochs=2, **how))
     kill_at(make_trainer("dpo", root=tmp_path / "cut", epochs=2, **how), 3)
     got = trained(make_trainer("dpo", root=tmp_path / "cut", epochs=2, **how))
@@ -177,7 +177,7 @@ def on_workers(model: Path, root: Path, workers: int, zero: int, precision: str)
     from tests.training.conftest import context_of
 
     how: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 1, "lora": LORA, "precision": precision}
-    job = make_job(context_of(model, "dpo", root, placement={"workers": workers, "zero": zero}, **how))
+    job = make_job(context_of(model, "dpo", root, placement={"workers": workers, "zero_stage": zero}, **how))
     job.output.local().mkdir(parents=True, exist_ok=True)
     return Trainer(job, load(job.dataset, job.settings.max_length, job.settings), torch.device("cpu"))
 
@@ -210,7 +210,7 @@ def test_a_run_with_adapters_goes_on_at_other_numbers_of_workers(
 
 @pytest.mark.parametrize("zero", [0, 3])
 def test_a_live_reference_is_the_stored_one(make_trainer: MakeTrainer, tmp_path: Path, zero: int) -> None:
-    how: dict[str, Any] = {"epochs": 2, "lora": LORA, "placement": {"zero": zero}}
+    how: dict[str, Any] = {"epochs": 2, "lora": LORA, "placement": {"zero_stage": zero}}
     stored = trained(make_trainer("dpo", root=tmp_path / "a", **how))
     trainer = make_trainer("dpo", root=tmp_path / "b", reference="live", **how)
     assert trainer.reference is None

@@ -45,7 +45,7 @@ def test_a_stage_trains_and_exports(ray_local: str, make_context: MakeContext, c
     """Per-step DPO from end to end, called from a thread as the pipeline does, wherever the process stands."""
     rows = rows_of("step_dpo", 16)
     rows.append(dataclasses.replace(rows[0], id="same", rejected_token_ids=rows[0].chosen_token_ids))
-    context = make_context("step_dpo", rows=rows, nll=0.1, checkpoint_steps=1)
+    context = make_context("step_dpo", rows=rows, rpo_alpha=0.1, checkpoint_steps=1)
     failures: list[BaseException] = []
 
     def call() -> None:
@@ -129,7 +129,9 @@ def test_a_tokenizer_smaller_than_its_data_is_refused(
 
 def test_a_users_mistake_on_a_worker_is_told_once(ray_local: str, make_context: MakeContext) -> None:
     """Weights that are not numbers: one clear error, not `max_failures` restarts."""
-    context = make_context("sft", learning_rate=1e30, epochs=3, warmup=0, clip=1e30, placement={"max_failures": 3})
+    context = make_context(
+        "sft", learning_rate=1e30, epochs=3, warmup=0, max_grad_norm=1e30, placement={"max_failures": 3}
+    )
     with pytest.raises(
         UserError, match=r"training/sft: the (loss|gradient norm) is .* at step \d+; try a smaller learning_rate"
     ):
@@ -189,8 +191,10 @@ def ancestors(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", [0, 2, 3])
 def test_two_workers_equal_one(ray_local: str, make_context: MakeContext, tmp_path: Path, zero: int) -> None:
-    one = make_context("dpo", root=tmp_path / "one", epochs=2, nll=0.5, placement={"workers": 1})
-    two = make_context("dpo", root=tmp_path / "two", epochs=2, nll=0.5, placement={"workers": 2, "zero": zero})
+    one = make_context("dpo", root=tmp_path / "one", epochs=2, rpo_alpha=0.5, placement={"workers": 1})
+    two = make_context(
+        "dpo", root=tmp_path / "two", epochs=2, rpo_alpha=0.5, placement={"workers": 2, "zero_stage": zero}
+    )
     launch.run(one)
     launch.run(two)
     for column in ("loss", "margin", "grad_norm", "tokens"):
@@ -203,13 +207,13 @@ def test_two_workers_equal_one(ray_local: str, make_context: MakeContext, tmp_pa
 def test_a_run_goes_on_with_fewer_workers(ray_local: str, make_context: MakeContext, tmp_path: Path, zero: int) -> None:
     """Started on two workers and stopped, it ends on one as if it had run on one all along."""
     how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 4, "rows": rows_of("sft", 24)}
-    whole = make_context("sft", root=tmp_path / "whole", placement={"zero": zero}, **how)
+    whole = make_context("sft", root=tmp_path / "whole", placement={"zero_stage": zero}, **how)
     launch.run(whole)
-    two = make_context("sft", root=tmp_path / "cut", placement={"workers": 2, "zero": zero}, **how)
+    two = make_context("sft", root=tmp_path / "cut", placement={"workers": 2, "zero_stage": zero}, **how)
     launch.run(two)
     (two.output.local() / "part-00000.parquet").unlink()  # as if it had stopped before its end, after step 8 of 9
     shutil.rmtree(two.output.local("model"))
-    one = make_context("sft", root=tmp_path / "cut", placement={"workers": 1, "zero": zero}, **how)
+    one = make_context("sft", root=tmp_path / "cut", placement={"workers": 1, "zero_stage": zero}, **how)
     launch.run(one)
     assert one.output.read()["loss"].to_pylist() == pytest.approx(whole.output.read()["loss"].to_pylist(), abs=1e-4)
     assert close(weights(one), weights(whole), 5e-4)

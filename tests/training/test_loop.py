@@ -43,7 +43,7 @@ def test_sft_equals_a_plain_loop(make_trainer: MakeTrainer, tiny_model: Path) ->
     """Against transformers' own loss, AdamW, clipping and one example at a time: same losses, same final weights."""
     from transformers import AutoModelForCausalLM
 
-    trainer = make_trainer("sft", epochs=2, schedule="linear", warmup=0.3, clip=0.5)
+    trainer = make_trainer("sft", epochs=2, schedule="linear", warmup=0.3, max_grad_norm=0.5)
     losses, got = trained(trainer)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
@@ -103,10 +103,10 @@ def test_dpo_starts_at_ln_2_and_learns_the_preference(make_trainer: MakeTrainer)
 
 
 def test_the_nll_term_is_a_mean_over_the_chosen_tokens(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer("step_dpo", nll=2.0)
+    trainer = make_trainer("step_dpo", rpo_alpha=2.0)
     examples = trainer.order.step(0)
     first = trainer.step(0)
-    each = -trainer.reference[examples][:, 0] / trainer.corpus.completion_lengths(examples)[:, 0]  # type: ignore[index]
+    each = -trainer.reference[examples][:, 0] / trainer.dataset.completion_lengths(examples)[:, 0]  # type: ignore[index]
     assert first["loss"] == pytest.approx(math.log(2) + 2.0 * float(each.mean()), abs=1e-4)
 
 
@@ -129,8 +129,8 @@ def test_one_trunk_a_problem_gives_the_result_of_single_pairs(
     shared = make_trainer("dpo", rows=rows, root=tmp_path / "shared", group="problem")
     together = trained(shared)
     alone = make_trainer("dpo", rows=rows, root=tmp_path / "alone", group="problem")
-    inner = alone.corpus.rows
-    monkeypatch.setattr(type(alone.corpus), "rows", lambda _, indices, **__: inner(indices, share=False))
+    inner = alone.dataset.rows
+    monkeypatch.setattr(type(alone.dataset), "rows", lambda _, indices, **__: inner(indices, share=False))
     apart = trained(alone)
     assert together[0] == pytest.approx(apart[0], abs=1e-5)
     assert close(together[1], apart[1], ROUNDING)
@@ -141,7 +141,7 @@ def test_one_trunk_a_problem_gives_the_result_of_single_pairs(
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_zero_stages_agree(make_trainer: MakeTrainer, tmp_path: Path, zero: int) -> None:
     plain = trained(make_trainer("sft", root=tmp_path / "0"))
-    sharded = trained(make_trainer("sft", root=tmp_path / "z", placement={"zero": zero}))
+    sharded = trained(make_trainer("sft", root=tmp_path / "z", placement={"zero_stage": zero}))
     assert sharded[0] == pytest.approx(plain[0], abs=1e-5)
     assert close(sharded[1], plain[1], ROUNDING)
 
@@ -174,7 +174,7 @@ def kill_at(trainer: Trainer, step: int) -> None:
 def test_interrupted_and_resumed_equals_uninterrupted(
     make_trainer: MakeTrainer, tmp_path: Path, method: str, zero: int
 ) -> None:
-    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2, "placement": {"zero": zero}}
+    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2, "placement": {"zero_stage": zero}}
     wanted = trained(make_trainer(method, root=tmp_path / "whole", **how))
     for stop in (1, 5, 8):  # before the first checkpoint, in the middle of an epoch, in the last step
         kill_at(make_trainer(method, root=tmp_path / "cut", **how), stop)
@@ -237,7 +237,7 @@ def test_a_gradient_that_is_no_number_ends_the_run(
     """The loss may still be finite. No weight is touched, and no checkpoint is made."""
     import deepspeed
 
-    trainer = make_trainer("sft", checkpoint_steps=1, precision=precision, placement={"zero": zero})
+    trainer = make_trainer("sft", checkpoint_steps=1, precision=precision, placement={"zero_stage": zero})
     parameters = list(trainer.engine.module.parameters())
 
     def held() -> list[torch.Tensor]:
@@ -268,7 +268,7 @@ def test_token_ids_the_model_does_not_know_are_refused_on_the_worker_too(
 def test_a_checkpoint_of_another_layout_is_refused(make_trainer: MakeTrainer) -> None:
     kill_at(make_trainer("sft", checkpoint_steps=1), 2)
     with pytest.raises(UserError, match="written with zero 0, now it is 2; set it back, or delete"):
-        make_trainer("sft", checkpoint_steps=1, placement={"zero": 2}).train()
+        make_trainer("sft", checkpoint_steps=1, placement={"zero_stage": 2}).train()
 
 
 def test_a_loss_that_is_no_number_is_one_clear_error(make_trainer: MakeTrainer) -> None:
@@ -315,15 +315,15 @@ def test_weights_that_were_made_anew_meet_no_old_reference(make_trainer: MakeTra
     from app.training.reference import reference_name
 
     trainer = make_trainer("dpo")
-    job, corpus = trainer.job, trainer.corpus
-    assert reference_name(dataclasses.replace(job, fingerprint="another-key"), corpus) == reference_name(job, corpus)
+    job, dataset = trainer.job, trainer.dataset
+    assert reference_name(dataclasses.replace(job, fingerprint="another-key"), dataset) == reference_name(job, dataset)
     shutil.copytree(job.policy, tmp_path / "anew")
     model = tmp_path / "anew" / "model.safetensors"
     data = bytearray(model.read_bytes())
     data[-1] ^= 1
     model.write_bytes(data)
     again = dataclasses.replace(job, policy=str(tmp_path / "anew"))
-    assert reference_name(again, corpus) != reference_name(job, corpus)
+    assert reference_name(again, dataset) != reference_name(job, dataset)
 
 
 def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +337,7 @@ def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: 
     calls: list[str] = []
     monkeypatch.setattr("app.training.reference.log_probs", lambda *_: calls.append("computed") or first)
     other = dataclasses.replace(trainer.job, output=dataclasses.replace(trainer.job.output, key="other"))
-    assert np.array_equal(first, reference(trainer.engine, trainer.corpus, other, trainer.device))  # type: ignore[arg-type]
+    assert np.array_equal(first, reference(trainer.engine, trainer.dataset, other, trainer.device))  # type: ignore[arg-type]
     assert calls == []
     changed = rows_of("dpo", 24)
     changed[3] = dataclasses.replace(changed[3], chosen_token_ids=[9, 9, 1])
@@ -352,7 +352,7 @@ def test_useful_tokens_and_mfu(make_trainer: MakeTrainer, tmp_path: Path) -> Non
     trainer = make_trainer("dpo", root=tmp_path / "b", placement={"peak_tflops": 0.001})
     examples, row = trainer.order.step(0), trainer.step(0)
     rows = {pair.id: pair for pair in rows_of("dpo", 24)}
-    pairs = [rows[trainer.corpus.ids[i]] for i in examples]
+    pairs = [rows[trainer.dataset.ids[i]] for i in examples]
     tokens = sum(len(p.prompt_token_ids) + len(p.chosen_token_ids) + len(p.rejected_token_ids) for p in pairs)
     assert row["useful_tokens"] == plain["useful_tokens"] == tokens
     assert row["useful_tokens_per_second"] == pytest.approx(tokens / row["seconds"])

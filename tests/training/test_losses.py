@@ -37,7 +37,7 @@ def test_sigmoid_family_as_written_in_the_papers(
 ) -> None:
     h = (policy[0] - reference[0]) - (policy[1] - reference[1])
     same, flipped = log_sigmoid(beta * h), log_sigmoid(-beta * h)
-    common = {"beta": beta, "label_noise": noise}
+    common = {"beta": beta, "label_smoothing": noise}
     got = {name: one(policy, reference, (3, 5), loss=name, **common) for name in ("sigmoid", "hinge", "cdpo", "robust")}
     assert got["sigmoid"] == pytest.approx(-same, abs=1e-9)
     assert got["hinge"] == pytest.approx(max(0.0, 1 - beta * h), abs=1e-9)
@@ -52,14 +52,14 @@ def test_length_normalised_losses(
     ratio = (policy[0] - reference[0]) / chosen - (policy[1] - reference[1]) / rejected
     assert one(policy, reference, (chosen, rejected), loss="ipo", beta=0.3) == pytest.approx((ratio - 1 / 0.6) ** 2)
     mean = policy[0] / chosen - policy[1] / rejected
-    simpo = one(policy, reference, (chosen, rejected), loss="simpo", beta=2.5, target_margin=1.375)
+    simpo = one(policy, reference, (chosen, rejected), loss="simpo", beta=2.5, simpo_gamma=1.375)
     assert simpo == pytest.approx(-log_sigmoid(2.5 * mean - 1.375), abs=1e-9)
 
 
 def test_dpop_punishes_a_fallen_chosen_branch_only() -> None:
     plain = one((-5, -9), (-6, -8), (4, 4), loss="sigmoid")
     assert one((-5, -9), (-6, -8), (4, 4), loss="dpop") == plain
-    fallen = one((-7, -11), (-6, -8), (4, 4), loss="dpop", beta=0.1, fall_penalty=50)
+    fallen = one((-7, -11), (-6, -8), (4, 4), loss="dpop", beta=0.1, dpop_lambda=50)
     assert fallen == pytest.approx(-log_sigmoid(0.1 * (2 - 50 * 1)), abs=1e-6)
 
 
@@ -69,7 +69,7 @@ AT_START = {"hinge": 1.0, "ipo": 1 / (4 * 0.2**2)}
 @pytest.mark.parametrize("name", ["sigmoid", "hinge", "ipo", "cdpo", "robust", "dpop"])
 @given(PAIR)
 def test_where_policy_is_reference_the_loss_is_known(name: str, policy: tuple[float, float]) -> None:
-    values = {"loss": name, "beta": 0.2, "label_noise": 0.1}
+    values = {"loss": name, "beta": 0.2, "label_smoothing": 0.1}
     assert one(policy, policy, (3, 7), **values) == pytest.approx(AT_START.get(name, math.log(2)), abs=1e-9)
 
 
@@ -137,7 +137,7 @@ def test_losses_are_those_of_trl(name: str) -> None:
     values = {"beta": 0.3, "label_smoothing": 0.1}
     theirs = trl_loss(name, token_logps, mask, reference, **values)
     policy, own = token_logps.sum(1).view(2, pairs).T, lengths.view(2, pairs).T
-    ours = losses.preference(settings(loss=name, beta=0.3, label_noise=0.1), policy, reference, own).mean()
+    ours = losses.preference(settings(loss=name, beta=0.3, label_smoothing=0.1), policy, reference, own).mean()
     assert float(ours) == pytest.approx(theirs, rel=1e-6)
 
 
@@ -158,7 +158,7 @@ def test_losses_without_reference_are_those_of_trl(name: str) -> None:
     )
     theirs, *_ = trainer.CPOTrainer.cpo_loss(stub, given_to_trl[:, 0], given_to_trl[:, 1])
     ours = losses.preference(
-        settings(loss=name, beta=0.7, target_margin=0.4, label_noise=0.2), policy, torch.zeros(7, 2), lengths
+        settings(loss=name, beta=0.7, simpo_gamma=0.4, label_smoothing=0.2), policy, torch.zeros(7, 2), lengths
     )
     assert torch.allclose(ours, theirs)
 

@@ -23,11 +23,11 @@ from tests.training.ranks import spawn
 from tests.training.test_loop import ROUNDING, close, trained, weights
 
 CASES: dict[str, dict[str, Any]] = {
-    "step-dpo": {"method": "step_dpo", "nll": 0.5, "group": "problem"},
-    "zero-3": {"method": "sft", "micro_batch": 3, "placement": {"zero": 3}},
+    "step-dpo": {"method": "step_dpo", "rpo_alpha": 0.5, "group": "problem"},
+    "zero-3": {"method": "sft", "micro_batch": 3, "placement": {"zero_stage": 3}},
     "sft": {"method": "sft", "micro_batch": 3},
     "checkpointing": {"method": "step_dpo", "gradient_checkpointing": True},
-    "zero-2": {"method": "step_dpo", "placement": {"zero": 2}},
+    "zero-2": {"method": "step_dpo", "placement": {"zero_stage": 2}},
     "live": {"method": "dpo", "lora": {"r": 4, "alpha": 8}, "reference": "live"},
 }
 QUICK = ("step-dpo", "zero-3")
@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trainer(model: Path, root: Path, case: str, workers: int = 1, share: int = 1) -> Trainer:
     """The trainer of one case, on a rank of a group of `workers`."""
-    from app.training.corpus import load
+    from app.training.dataset import load
     from app.training.launch import make_job
 
     how = dict(CASES[case])
@@ -79,7 +79,7 @@ def own_share(one: Trainer) -> None:
     """A worker's layers see half of the tokens."""
     seen: list[int] = []
     module = one.engine.module
-    rows = batch(module, one.corpus, np.arange(8))
+    rows = batch(module, one.dataset, np.arange(8))
     layers = module.model.base_model.layers
     hook = layers[0].mlp.down_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     with torch.no_grad():

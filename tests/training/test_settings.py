@@ -65,12 +65,12 @@ def test_a_run_starts_from_whole_weights_only() -> None:
     changes = {"lora": {"merge": False}}
     plain = recipe(**changes).model_dump()
     build(Recipe.model_validate(plain))
-    follower = {"runs": {**plain["runs"], "more": {"method": "sft", "init": "sft", "steps": 1}}}
+    monitor = {"runs": {**plain["runs"], "more": {"method": "sft", "init": "sft", "steps": 1}}}
     with pytest.raises(UserError, match=r"runs\.sft\.lora\.merge is false: runs\.more starts from it"):
-        build(Recipe.model_validate({**plain, **follower}))
+        build(Recipe.model_validate({**plain, **monitor}))
 
 
 def test_only_known_boards() -> None:
-    assert TrainPlacement.model_validate({"boards": ["tensorboard"]}).boards == ("tensorboard",)
+    assert TrainPlacement.model_validate({"trackers": ["tensorboard"]}).trackers == ("tensorboard",)
     with pytest.raises(ValidationError):
-        TrainPlacement.model_validate({"boards": ["tensorbord"]})
+        TrainPlacement.model_validate({"trackers": ["tensorbord"]})

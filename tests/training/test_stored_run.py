@@ -12,8 +12,8 @@ import pytest
 from pyarrow import fs as pafs
 
 from app.errors import UserError
-from app.mirror import LISTING, Folder, RemoteFile, here
 from app.policy import Policy, check_folder, trained_policy
+from app.remote_folder import LISTING, Folder, RemoteFile, here
 from app.store import filesystem
 from app.training.loop import Trainer
 from app.training.metrics import Told, read, restarts_of
@@ -124,10 +124,10 @@ def test_a_damaged_checkpoint_is_passed_over(
         RemoteFile(f"{newest.uri}/{victim if damage == 'missing' else LISTING}").unlink()
     lose_the_node(tmp_path)
     again = make_trainer("dpo", root=f"{bucket}/runs/cut", **HOW)
-    assert (again.shelf.complete(), again.shelf.damaged()) == ([3], [newest.uri])
+    assert (again.checkpoints.complete(), again.checkpoints.damaged()) == ([3], [newest.uri])
     again.train()
     assert losses(again) == losses(whole)
-    assert again.shelf.complete() == [6, 9]  # and the damaged one was written anew
+    assert again.checkpoints.complete() == [6, 9]  # and the damaged one was written anew
 
 
 @pytest.mark.parametrize("name", ["../../planted.pt", "/etc/passwd", "state/../../x"])
@@ -139,7 +139,7 @@ def test_a_listing_that_points_out_of_its_folder_counts_for_nothing(
     listing = RemoteFile(f"{trainer.job.output.uri}/checkpoints/step-00000003/{LISTING}")
     body = json.loads(listing.read_text())
     listing.write_text(json.dumps(body | {"files": body["files"] | {name: "0" * 32}}))
-    assert trainer.shelf.complete() == []
+    assert trainer.checkpoints.complete() == []
 
 
 def test_another_precision_is_refused_by_the_checkpoints_address(make_trainer: MakeTrainer, bucket: str) -> None:

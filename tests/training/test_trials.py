@@ -18,10 +18,10 @@ from app.progress import Progress
 from app.stage import StageContext
 from app.store import Output
 from app.training import checkpoint, launch
-from app.training.boards import Boards
 from app.training.launch import make_job
 from app.training.loop import Trainer
 from app.training.metrics import read
+from app.training.trackers import Trackers
 from app.training.trials import IDLE, Lost, Trials
 from app.training.worker import train_worker
 from tests.training.test_loop import Killed, close, kill_at, weights
@@ -64,7 +64,7 @@ def trials_of(make_context: MakeContext, fake: Fake, patience: int | None = 2, s
     context = make_context("sft", steps=steps, evaluate_every=2, patience=patience)
     job = make_job(context)
     job.output.local().mkdir(parents=True, exist_ok=True)
-    return Trials(job, context.progress, steps, lambda: fake, Boards(job, 0))
+    return Trials(job, context.progress, steps, lambda: fake, Trackers(job, 0))
 
 
 def offer(trials: Trials, *steps: int) -> None:
@@ -219,7 +219,7 @@ def test_early_stopping_keeps_the_best(ray_local: str, make_context: MakeContext
     whole = make_context("sft", root=tmp_path / "whole", steps=4, schedule="constant", warmup=0)
     launch.run(whole)
     how = {**HOW, "schedule": "constant", "warmup": 0}
-    context = make_context("sft", root=tmp_path / "early", placement={"boards": ["tensorboard"]}, **how)
+    context = make_context("sft", root=tmp_path / "early", placement={"trackers": ["tensorboard"]}, **how)
     context.output.local().mkdir(parents=True)
     (context.output.local() / "die").touch()  # the first evaluator's process ends under it
     launch.run(context)
@@ -283,7 +283,7 @@ def test_early_stopping_at_an_address(
 ) -> None:
     """Workers, driver and evaluator share the address alone; what is left there is what a disk would hold."""
     monkeypatch.setenv("EIGHTFOLD_CACHE", str(tmp_path / "cache"))
-    context = make_context("sft", root=f"file://{tmp_path}/far", placement={"boards": ["tensorboard"]}, **HOW)
+    context = make_context("sft", root=f"file://{tmp_path}/far", placement={"trackers": ["tensorboard"]}, **HOW)
     launch.run(context)
     assert context.output.read()["step"].to_pylist() == list(range(1, 9))
     assert context.output.counts()["model_step"] == 4

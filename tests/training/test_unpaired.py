@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from app.errors import UserError
 from app.training import launch, losses
-from app.training.corpus import Corpus, Ragged, load, unrelated
+from app.training.dataset import Dataset, Ragged, load, unrelated
 from app.training.loop import Trainer
 from app.training.metrics import read
 from app.training.objectives import Batch, objective_of
@@ -121,13 +121,13 @@ def test_weights_are_of_examples() -> None:
 # -- unrelated completions --------------------------------------------------------------------------------------------
 
 
-def corpus_of(problems: list[int], longest: int = 5) -> Corpus:
+def corpus_of(problems: list[int], longest: int = 5) -> Dataset:
     """Row i has a completion of 1 to `longest` tokens i."""
     completions = [np.full(1 + i % longest, i, np.int32) for i in range(len(problems))]
     prompts = [np.full(2 + i % 3, 9, np.int32) for i in range(len(problems))]
     ids, weights = [str(i) for i in range(len(problems))], np.ones(len(problems))
     branches = (Ragged.joined(completions),)
-    return Corpus(ids, np.array(problems), Ragged.joined(prompts), branches, weights, {}, weights > 0)
+    return Dataset(ids, np.array(problems), Ragged.joined(prompts), branches, weights, {}, weights > 0)
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30).filter(lambda p: len(set(p)) > 1))
@@ -163,9 +163,9 @@ def logps(model: Any, prompt: list[int], completion: list[int]) -> torch.Tensor:
 
 def plain_loss(model: Any, start: Any, method: str, trainer: Trainer, examples: np.ndarray) -> torch.Tensor:
     """The mean loss of a step, written from the papers' formulas, one sequence at a time."""
-    corpus, how = trainer.corpus, trainer.job.settings
-    rows = [([*map(int, corpus.prompts[i])], [*map(int, corpus.branches[0][i])]) for i in examples]
-    labels = [bool(corpus.labels[i]) for i in examples]  # type: ignore[index]
+    dataset, how = trainer.dataset, trainer.job.settings
+    rows = [([*map(int, dataset.prompts[i])], [*map(int, dataset.branches[0][i])]) for i in examples]
+    labels = [bool(dataset.labels[i]) for i in examples]  # type: ignore[index]
     if method == "negatives":
         each = [logps(model, *row).exp().sum() * (-0.1 if ok else 1.0) for row, ok in zip(rows, labels, strict=True)]
         return torch.stack(each).sum() / sum(len(completion) for _, completion in rows)
@@ -174,7 +174,7 @@ def plain_loss(model: Any, start: Any, method: str, trainer: Trainer, examples: 
         before = [logps(start, *row).sum() for row in rows]
         point = torch.tensor(0.0)
         if method == "kto":
-            others = unrelated(corpus, how.max_length)
+            others = unrelated(dataset, how.max_length)
             pairs = [([*map(int, others.prompts[i])], [*map(int, others.branches[0][i])]) for i in examples]
             point = torch.stack([logps(model, *p).sum() - logps(start, *p).sum() for p in pairs]).mean().clamp(min=0)
     losses_of = []
@@ -241,7 +241,7 @@ def test_weights_of_examples_count_as_repeats(make_trainer: MakeTrainer, tmp_pat
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2, "placement": {"zero": 2}}
+    how: dict[str, Any] = {"epochs": 3, "checkpoint_steps": 2, "placement": {"zero_stage": 2}}
     wanted = trained(make_trainer("kto", root=tmp_path / "whole", **how))
     for stop in (1, 5, 8):
         kill_at(make_trainer("kto", root=tmp_path / "cut", **how), stop)

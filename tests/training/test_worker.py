@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from app.errors import UserError
-from app.training import corpus
+from app.training import dataset
 from app.training.worker import train_worker
 
 
@@ -30,7 +30,7 @@ def run(job: Any, cause: BaseException | None, monkeypatch: pytest.MonkeyPatch) 
     def load(*_: Any) -> None:
         raise UserError("rows: cannot be read") from cause
 
-    monkeypatch.setattr(corpus, "load", load)
+    monkeypatch.setattr(dataset, "load", load)
     train_worker({"job": job, "deadline": None, "feed": None})
 
 

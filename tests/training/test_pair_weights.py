@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.certainty import lost_value, pair_weights
+from app.training.pair_weights import lost_value, pair_weights
 
 COUNTS = st.integers(0, 16).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

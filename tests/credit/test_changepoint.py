@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credit.change import Change, entropy, fit
+from app.credit.changepoint import Change, entropy, fit
 
 STEPS = st.integers(1, 12)
 VALUES = st.floats(0.05, 0.95)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.records import Trace, Verdict
-from app.sampling.yields import NEVER, band, yields
+from app.sampling.cost_by_difficulty import NEVER, band, yields
 from app.store import Output
 
 

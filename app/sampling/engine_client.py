@@ -1,4 +1,4 @@
-"""An engine in a process of its own, seen from the event loop that asks it. The other end is app/sampling/steps.py.
+"""An engine in a process of its own, seen from the event loop that asks it. The other end is app/sampling/engine_server.py.
 
 Why a process: the engine's loop is half Python, so verdicts, texts and files made in the same interpreter would slow it
 down. Only whole results cross, so a token costs no message.
@@ -22,8 +22,8 @@ from typing import Any
 
 from app.errors import UserError
 from app.sampling.engine import EngineDead
+from app.sampling.engine_server import Answer
 from app.sampling.lastwords import LastWords
-from app.sampling.steps import Answer
 
 
 class EngineProcess:
@@ -43,7 +43,14 @@ class EngineProcess:
     def __init__(self, target: str, arguments: dict[str, Any], environment: dict[str, str], stall: float) -> None:
         self._socket, theirs = socket.socketpair()
         variables = os.environ | environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "app.sampling.steps", target, json.dumps(arguments), str(theirs.fileno())]
+        command = [
+            sys.executable,
+            "-m",
+            "app.sampling.engine_server",
+            target,
+            json.dumps(arguments),
+            str(theirs.fileno()),
+        ]
         self._connection = Connection(os.dup(self._socket.fileno()))
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._names = count()  # an id may be asked for twice at once; the engine must tell them apart

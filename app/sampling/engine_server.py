@@ -1,9 +1,9 @@
 """The engine's own process: steps an engine while it has work, and sends what is finished, once a step.
 
-    python -m app.sampling.steps MODULE:FUNCTION ARGUMENTS DESCRIPTOR
+    python -m app.sampling.engine_server MODULE:FUNCTION ARGUMENTS DESCRIPTOR
 
 FUNCTION(**ARGUMENTS) builds the stepper; the descriptor is this end of a socket pair. A thread reads what is asked, so
-that the socket never fills; when the other end is gone, this process ends. See app/sampling/process.py for that end.
+that the socket never fills; when the other end is gone, this process ends. See app/sampling/engine_client.py for that end.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.order import Order, micro_batches, order_for
+from app.training.sampler import Sampler, micro_batches, sampler_for
 from app.training.settings import TrainSettings
 
 COUNTS = st.integers(1, 60)
@@ -19,20 +19,20 @@ def settings(**values: object) -> TrainSettings:
 
 @given(COUNTS, BATCHES, st.integers(1, 4), st.integers(0, 5))
 def test_whole_epochs_use_every_example_equally_often(count: int, batch: int, epochs: int, seed: int) -> None:
-    order = order_for(settings(epochs=epochs, batch=batch), np.arange(count), seed)
+    order = sampler_for(settings(epochs=epochs, batch=batch), np.arange(count), seed)
     seen = np.concatenate([order.step(i) for i in range(order.steps)])
     assert np.bincount(seen, minlength=count).tolist() == [epochs] * count
 
 
 @given(COUNTS, BATCHES, st.integers(1, 12))
 def test_steps_are_counted_exactly_and_every_batch_is_full(count: int, batch: int, steps: int) -> None:
-    order = order_for(settings(steps=steps, batch=batch), np.arange(count), 0)
+    order = sampler_for(settings(steps=steps, batch=batch), np.arange(count), 0)
     assert [len(order.step(i)) for i in range(order.steps)] == [batch] * steps
 
 
 @given(COUNTS, BATCHES, st.integers(0, 100), st.integers(0, 100))
 def test_a_slice_is_the_same_alone_and_inside_a_longer_one(count: int, batch: int, start: int, length: int) -> None:
-    order = Order(count, batch, 10_000, 3)
+    order = Sampler(count, batch, 10_000, 3)
     assert (order.slice(0, start + length)[start:] == order.slice(start, start + length)).all()
 
 
@@ -56,7 +56,7 @@ def test_micro_batches_go_from_long_to_short() -> None:
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 5), st.integers(1, 9), st.integers(1, 3))
 def test_grouped_examples_follow_each_other(problems: list[int], seed: int, size: int, world: int) -> None:
     groups = np.array(problems)
-    order = order_for(settings(epochs=2, batch=7, group="problem"), groups, seed)
+    order = sampler_for(settings(epochs=2, batch=7, group="problem"), groups, seed)
     for epoch in (0, 1):
         permutation = order.epoch(epoch)
         assert sorted(permutation.tolist()) == list(range(len(problems)))
@@ -69,18 +69,18 @@ def test_grouped_examples_follow_each_other(problems: list[int], seed: int, size
 
 
 def test_groups_come_in_a_new_order_each_epoch() -> None:
-    order = order_for(settings(epochs=2, batch=4, group="problem"), np.repeat(np.arange(20), 3), 0)
+    order = sampler_for(settings(epochs=2, batch=4, group="problem"), np.repeat(np.arange(20), 3), 0)
     assert order.epoch(0).tolist() != order.epoch(1).tolist()
     assert order.epoch(0).tolist() != sorted(order.epoch(0).tolist())
 
 
 def test_epochs_and_seeds_differ() -> None:
-    order = Order(50, 10, 100, 0)
+    order = Sampler(50, 10, 100, 0)
     assert order.epoch(0).tolist() != order.epoch(1).tolist()
-    assert order.epoch(0).tolist() != Order(50, 10, 100, 1).epoch(0).tolist()
-    assert order.epoch(1).tolist() == Order(50, 7, 900, 0).epoch(1).tolist()  # not a matter of batch or length
+    assert order.epoch(0).tolist() != Sampler(50, 10, 100, 1).epoch(0).tolist()
+    assert order.epoch(1).tolist() == Sampler(50, 7, 900, 0).epoch(1).tolist()  # not a matter of batch or length
 
 
 def test_half_an_epoch_is_allowed() -> None:
-    order = order_for(settings(epochs=0.5, batch=4), np.arange(20), 0)
+    order = sampler_for(settings(epochs=0.5, batch=4), np.arange(20), 0)
     assert (order.total, order.steps) == (10, 3)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app import mirror
 from app.errors import UserError
-from app.mirror import LISTING, Folder, RemoteFile, borrowed, here, publish, sampled_digest, write_whole
+from app.remote_folder import LISTING, Folder, RemoteFile, borrowed, here, publish, sampled_digest, write_whole
 from app.store import Output, cache
 
 LARGE = 3 * mirror.CHUNK + 12345  # more than one request

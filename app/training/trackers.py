@@ -1,6 +1,6 @@
 """Curves for those who watch runs elsewhere: TensorBoard, Weights & Biases, MLflow. Each is there only when asked for.
 
-`placement.training.boards` names them. They live in the driver and get the rows that metrics.jsonl gets; a run that
+`placement.training.trackers` names them. They live in the driver and get the rows that metrics.jsonl gets; a run that
 goes on continues its curves. Addresses and keys are the tools' own business (WANDB_API_KEY, MLFLOW_TRACKING_URI, ...).
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.errors import UserError
-from app.mirror import Folder
+from app.remote_folder import Folder
 from app.training.job import Job
 
 NOT_CURVES = ("step", "time")
@@ -103,23 +103,23 @@ def _needs(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"placement.training.boards: {package} is not installed here ({error}); "
+            f"placement.training.trackers: {package} is not installed here ({error}); "
             f"pip install {package}, or take it off the list"
         ) from error
 
 
-class Boards:
+class Trackers:
     """All that the placement asks for, after `done` steps of an earlier attempt."""
 
     def __init__(self, job: Job, done: int) -> None:
-        self.boards: Sequence[Board] = [BOARDS[name](job, done) for name in job.placement.boards]
+        self.trackers: Sequence[Board] = [BOARDS[name](job, done) for name in job.placement.trackers]
 
     def add(self, row: dict[str, Any], group: str = "train") -> None:
         """One row of metrics; names become group/name."""
         values = {f"{group}/{name}": float(value) for name, value in row.items() if name not in NOT_CURVES}
-        for board in self.boards:
+        for board in self.trackers:
             board.add(int(row["step"]), values)
 
     def close(self) -> None:
-        for board in self.boards:
+        for board in self.trackers:
             board.close()

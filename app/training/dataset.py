@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from app.errors import UserError
 from app.store import Output
-from app.training.certainty import pair_weights
+from app.training.pair_weights import pair_weights
 from app.training.settings import PreferenceSettings, TrainSettings
 from app.training.trees import Rows, grow, pack
 
@@ -57,7 +57,7 @@ class Ragged:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Dataset:
     """Prompts with one completion (SFT, RFT, labelled ones) or several, chosen then rejected (the DPO methods), and a
     weight each.
     """
@@ -111,7 +111,7 @@ class Corpus:
         return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
 
 
-def load(output: Output, max_length: int, settings: TrainSettings | None = None) -> Corpus:
+def load(output: Output, max_length: int, settings: TrainSettings | None = None) -> Dataset:
     """Read a data set stage, of single solutions or of pairs as its columns tell. Rows that cannot be used are left out
     and counted; UserError where none is left, or where the columns are missing that the settings' loss needs.
     """
@@ -142,7 +142,7 @@ def load(output: Output, max_length: int, settings: TrainSettings | None = None)
         told = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
         raise UserError(f"{output.uri}: training can use none of the {table.num_rows} rows ({told})")
     table = table.filter(pa.array(keep)).combine_chunks()
-    corpus = Corpus(
+    dataset = Dataset(
         table["id"].to_pylist(),
         pc.dictionary_encode(table["problem_id"].combine_chunks()).indices.to_numpy().astype(np.int64),
         Ragged.of(table["prompt_token_ids"]),
@@ -151,10 +151,10 @@ def load(output: Output, max_length: int, settings: TrainSettings | None = None)
         {reason: count for reason, count in skipped.items() if count},
         table[LABEL].to_numpy(zero_copy_only=False) if labels else None,
     )
-    return listed(corpus) if preference is not None and preference.loss == "listwise" else corpus
+    return listed(dataset) if preference is not None and preference.loss == "listwise" else dataset
 
 
-def listed(pairs: Corpus) -> Corpus:
+def listed(pairs: Dataset) -> Dataset:
     """Pairs with the same prompt and chosen branch as one example with all their rejected branches.
 
     Branches an example does not have are empty. Its id is that of its first pair, its weight the mean of theirs.
@@ -170,7 +170,7 @@ def listed(pairs: Corpus) -> Corpus:
         Ragged.joined([pairs.branches[1][rows[k]] if k < len(rows) else none for rows in members])
         for k in range(max(len(rows) for rows in members))
     ]
-    return Corpus(
+    return Dataset(
         [pairs.ids[row] for row in first],
         pairs.problems[first],
         Ragged.joined([pairs.prompts[row] for row in first]),
@@ -180,7 +180,7 @@ def listed(pairs: Corpus) -> Corpus:
     )
 
 
-def unrelated(corpus: Corpus, max_length: int) -> Corpus:
+def unrelated(dataset: Dataset, max_length: int) -> Dataset:
     """Each prompt with the completion of another problem's row, each completion once, cut to `max_length`.
 
     What KTO's reference point is estimated from (2402.01306: mismatched outputs of the same batch). Here the partner is
@@ -188,15 +188,15 @@ def unrelated(corpus: Corpus, max_length: int) -> Corpus:
     problem's count: only where that is more than half of all may a partner be of the same problem. Raises UserError
     where all rows are of one problem.
     """
-    order = np.argsort(corpus.problems, kind="stable")
-    most = int(np.bincount(corpus.problems).max())
+    order = np.argsort(dataset.problems, kind="stable")
+    most = int(np.bincount(dataset.problems).max())
     if most == len(order):
         raise UserError("all rows are of one problem: kto needs completions of others; use more problems, or step_bce")
     partner = np.empty_like(order)
     partner[order] = np.roll(order, -most)
-    room = max_length - corpus.prompts.lengths
-    cut = [corpus.branches[0][other][: room[row]] for row, other in enumerate(partner)]
-    return replace(corpus, branches=(Ragged.joined(cut),), labels=None)
+    room = max_length - dataset.prompts.lengths
+    cut = [dataset.branches[0][other][: room[row]] for row, other in enumerate(partner)]
+    return replace(dataset, branches=(Ragged.joined(cut),), labels=None)
 
 
 def _distinct(rows: list[int], branch: Ragged) -> list[int]:
@@ -224,14 +224,14 @@ def _faults(table: pa.Table, names: list[str], max_length: int) -> dict[str, np.
     return faults
 
 
-def check_vocabulary(corpus: Corpus, size: int, policy: str) -> None:
+def check_vocabulary(dataset: Dataset, size: int, policy: str) -> None:
     """Raise UserError where a token id lies outside a model's or tokenizer's `size` tokens."""
-    for field, ragged in (("prompt", corpus.prompts), *((f"branch {i}", b) for i, b in enumerate(corpus.branches))):
+    for field, ragged in (("prompt", dataset.prompts), *((f"branch {i}", b) for i, b in enumerate(dataset.branches))):
         worst = int(ragged.values.max(initial=0))
         if worst >= size or int(ragged.values.min(initial=0)) < 0:
             at = int(np.argmax((ragged.values >= size) | (ragged.values < 0)))
             row = int(np.searchsorted(ragged.offsets, at, side="right")) - 1
             raise UserError(
-                f"data set row {corpus.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} "
+                f"data set row {dataset.ids[row]} ({field}) has token id {int(ragged.values[at])}, but {policy} "
                 f"knows only {size} tokens: the data was tokenised for another model; build it again with this one"
             )

@@ -16,7 +16,7 @@ from app.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Order:
+class Sampler:
     """`total` examples are consumed in `steps` steps of `batch`; only the last may be smaller."""
 
     count: int  # examples in the data set
@@ -52,14 +52,14 @@ class Order:
         return mixed[np.argsort(first[group], kind="stable")]
 
 
-def order_for(settings: TrainSettings, problems: np.ndarray, seed: int) -> Order:
+def sampler_for(settings: TrainSettings, problems: np.ndarray, seed: int) -> Sampler:
     """The order of a run over examples of these problems: its steps, or its epochs (a part of an epoch is allowed)."""
     count = len(problems)
     if settings.steps is not None:
         total = settings.steps * settings.batch
     else:
         total = max(1, round((settings.epochs or 0) * count))
-    return Order(count, settings.batch, total, seed, problems if settings.group == "problem" else None)
+    return Sampler(count, settings.batch, total, seed, problems if settings.group == "problem" else None)
 
 
 def micro_batches(

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from app.records import Problem, Trace, Verdict
 from app.sampling.engine import Completion, EngineDead, Request
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
-from app.sampling.settings import SamplingSettings, Until
-from app.sampling.until import Search, Tally, sample_until
+from app.sampling.settings import SamplingSettings, Stopping
+from app.sampling.stopping import Search, Tally, sample_until
 
 
 def problem(number: int = 0) -> Problem:
@@ -38,8 +38,8 @@ async def judge(asked: Problem, trace: Trace) -> Verdict:
     return Verdict(trace.id, "correct" if trace.text == asked.answer else "incorrect", trace.text, "r", "t", 0.0)
 
 
-def plan(samples: int = 32, **until: object) -> SamplingSettings:
-    return SamplingSettings(samples=samples, max_tokens=50, until=Until(**until))
+def plan(samples: int = 32, **stopping: object) -> SamplingSettings:
+    return SamplingSettings(samples=samples, max_tokens=50, stopping=Stopping(**stopping))
 
 
 def search(engine: ScriptedEngine, wanted: SamplingSettings, number: int = 0, ahead: float = 0.5) -> Search:
@@ -54,13 +54,13 @@ def run(engine: ScriptedEngine, wanted: SamplingSettings, ahead: float = 0.5) ->
 
 def reference(success: float, wanted: SamplingSettings) -> list[str]:
     """Ids that the rule keeps, from all samples drawn beforehand."""
-    assert wanted.until
+    assert wanted.stopping
     pairs = asyncio.run(sample_n(ScriptedEngine(coin(success)), problem(), [1, 2], wanted, 0, "pol"))
     right: set[tuple[int, ...]] = set()
     wrong: set[tuple[int, ...]] = set()
     for count, (trace, _) in enumerate(pairs, 1):
         (right if trace.text == "1" else wrong).add(tuple(trace.token_ids))
-        if len(right) >= wanted.until.correct and len(wrong) >= wanted.until.incorrect:
+        if len(right) >= wanted.stopping.correct and len(wrong) >= wanted.stopping.incorrect:
             return [t.id for t, _ in pairs[:count]]
     return [t.id for t, _ in pairs]
 
@@ -117,7 +117,7 @@ def test_repeated_and_cut_traces_fill_no_quota() -> None:
 
 
 def test_a_verdict_that_says_nothing_counts_for_nothing() -> None:
-    tally = Tally(Until(correct=1, incorrect=1))
+    tally = Tally(Stopping(correct=1, incorrect=1))
     trace = Trace("t", "p", 0, 0, "pol", [1], [2], "", "stop")
     tally.add(trace, Verdict("t", "timeout", None, "r", "t", 0.0))
     assert (tally.seen, tally.judged, tally.missing_correct, tally.missing_incorrect) == (1, 0, 1, 1)
@@ -127,7 +127,7 @@ def test_a_verdict_that_says_nothing_counts_for_nothing() -> None:
 
 def test_proportional_quotas_follow_the_fail_rate_of_the_pilot() -> None:
     def quota(right: int) -> int:
-        tally = Tally(Until(correct=8, budget="proportional", pilot=4))
+        tally = Tally(Stopping(correct=8, budget="proportional", pilot=4))
         for number in range(4):
             trace = Trace("t", "p", number, 0, "pol", [1], [number], "", "stop")
             tally.add(trace, Verdict("t", "correct" if number < right else "incorrect", "", "r", "t", 0.0))
@@ -211,7 +211,7 @@ def test_mixed_difficulty_reaches_the_same_quotas_with_fewer_tokens() -> None:
     async def plain() -> tuple[int, int]:
         engine, met = ScriptedEngine(script), 0
         for n in rates:
-            tally = Tally(Until(correct=4, incorrect=2))
+            tally = Tally(Stopping(correct=4, incorrect=2))
             for trace, _ in await sample_n(engine, problem(n), [n], wanted, 0, "pol"):
                 tally.add(trace, await judge(problem(n), trace))
             met += tally.met

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.store import Output
-from app.training.card import lineage
+from app.training.model_card import lineage
 
 
 def finished(root: Path, stage: str, settings: dict[str, Any], **inputs: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app.records import Problem, seed_from, trace_id
 from app.sampling.engine import PromptTooLong
-from app.sampling.programs import sample_n
+from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine, digits
 from app.sampling.settings import SamplingSettings
 

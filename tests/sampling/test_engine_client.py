@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from app.errors import UserError
 from app.sampling.engine import EngineDead, all_or_none
-from app.sampling.process import EngineProcess
+from app.sampling.engine_client import EngineProcess
 from tests.sampling.steppers import Echo
 
 Run = Callable[[Awaitable[Any]], Any]
@@ -187,7 +187,7 @@ def test_the_engine_ends_with_the_process_that_asks() -> None:
     """Killed without a chance to clean up, that process leaves no engine behind, even one that is at work."""
     code = """
 import asyncio
-from app.sampling.process import EngineProcess
+from app.sampling.engine_client import EngineProcess
 engine = EngineProcess("tests.sampling.steppers:Echo", {}, {}, 600)
 print(engine.facts["pid"], flush=True)
 asyncio.run(engine.generate([7], {"tokens": 10**9}))

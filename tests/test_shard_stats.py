@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.written import Receipt, Total
+from app.shard_stats import Receipt, Total
 
 AMOUNTS = st.floats(-1e15, 1e15)
 COUNTS = st.dictionaries(st.sampled_from("abc"), AMOUNTS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from app.training.corpus import Corpus, Ragged
+from app.training.dataset import Dataset, Ragged
 
 Row = dict[str, Any]
 
@@ -46,19 +46,19 @@ def _apart(one: float, other: float) -> bool:
     return max(one, other) > DRIFT * max(min(one, other), 1e-9)
 
 
-def of_data(corpus: Corpus) -> dict[str, str]:
+def of_data(dataset: Dataset) -> dict[str, str]:
     """Alarms about a data set: name -> one sentence."""
     out = {}
-    if len(corpus.branches) == 2:
-        chosen, rejected = (float(branch.lengths.mean()) for branch in corpus.branches)
+    if len(dataset.branches) == 2:
+        chosen, rejected = (float(branch.lengths.mean()) for branch in dataset.branches)
         if _apart(chosen, rejected):
             out["uneven_lengths"] = f"chosen branches have {chosen:.1f} tokens on average, rejected ones {rejected:.1f}"
-        shared = sum(n * n for n in _repeats(corpus.prompts).values()) / len(corpus)
+        shared = sum(n * n for n in _repeats(dataset.prompts).values()) / len(dataset)
         if shared > SHARED:
             out["repeated_prefixes"] = f"a pair shares its prefix with {shared - 1:.0f} others on average"
-    again = len(corpus) - len(_repeats(corpus.prompts, *corpus.branches))
-    if again > DUPLICATES * len(corpus):
-        out["duplicate_rows"] = f"{again:,} of {len(corpus):,} rows have exactly the tokens of another one"
+    again = len(dataset) - len(_repeats(dataset.prompts, *dataset.branches))
+    if again > DUPLICATES * len(dataset):
+        out["duplicate_rows"] = f"{again:,} of {len(dataset):,} rows have exactly the tokens of another one"
     return out
 
 
@@ -98,7 +98,7 @@ class Watch:
         self.said.add("falling_chosen")
         return (
             f"warning: step {row['step']}: chosen branches have become less likely than at the start, by more than "
-            f"{FALL:g} a token over {WINDOW} steps; raise nll or beta, or lower learning_rate"
+            f"{FALL:g} a token over {WINDOW} steps; raise rpo_alpha or beta, or lower learning_rate"
         )
 
     def evaluation(self, rows: Sequence[Row]) -> str | None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.training import alarms
-from app.training.alarms import WINDOW, Watch, counts, falling_chosen, length_drift, of_data
-from app.training.corpus import load
+from app.training.dataset import load
+from app.training.diagnostics import WINDOW, Watch, counts, falling_chosen, length_drift, of_data
 from tests.training.conftest import pair, rows_of, tokens, write_rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from app.training.notice import Notice
+from app.training.preemption import Notice
 
 
 def notice(deadlines: list[float | None], now: list[float]) -> Notice:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from app.records import Problem, Trace, Verdict
 from app.sampling.engine import Completion, Engine, PromptTooLong, all_or_none
-from app.sampling.programs import sample_request, trace_of
-from app.sampling.settings import SamplingSettings, Until
+from app.sampling.requests import sample_request, trace_of
+from app.sampling.settings import SamplingSettings, Stopping
 
 Judge = Callable[[Problem, Trace], Awaitable[Verdict]]
 Judged = tuple[Trace, Completion, Verdict]
@@ -25,7 +25,7 @@ Judged = tuple[Trace, Completion, Verdict]
 class Tally:
     """Distinct correct and incorrect traces among the first samples of a problem, and what is still missing."""
 
-    until: Until
+    until: Stopping
     correct: set[tuple[int, ...]] = field(default_factory=set)
     incorrect: set[tuple[int, ...]] = field(default_factory=set)
     right: int = 0  # judged correct, repeated ones included
@@ -91,10 +91,10 @@ class Search:
         judge: Judge,
         ahead: float = 0.5,
     ) -> None:
-        assert settings.until
+        assert settings.stopping
         self.engine, self.problem, self.prompt_ids = engine, problem, prompt_ids
         self.settings, self.seed, self.policy, self.judge, self.ahead = settings, seed, policy, judge, ahead
-        self.tally = Tally(settings.until)
+        self.tally = Tally(settings.stopping)
         self.kept: list[Judged] = []  # samples 0..m, in order
         self.too_long = False  # the prompt leaves the context no room: nothing is drawn
         self.surplus = 0  # requests asked for in vain: aborted, or finished above m

@@ -18,14 +18,14 @@ from app.errors import UserError
 from app.plan import Step
 from app.progress import Progress
 from app.recipe import Recipe
-from app.sessions import Session, read, totals
+from app.stage_timings import Session, read, totals
 from app.store import Output
 
 FILE = "progress.json"
 LOCAL, REMOTE = 5.0, 60.0  # seconds between writes: to a disk, to object storage
 
 
-class Journal:
+class RunStatus:
     """Keeps progress.json and the sessions of the stages that run; a context of the whole run."""
 
     def __init__(self, recipe: Recipe, root: str, steps: list[Step], interval: float | None = None) -> None:
@@ -40,7 +40,7 @@ class Journal:
         self._failed = False
         self._thread = threading.Thread(target=self._keep, name="journal", daemon=True)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunStatus:
         self.write()
         self._thread.start()
         return self

@@ -15,12 +15,12 @@ import pytest
 
 import app.pipeline as pipeline
 from app.cost import Held
-from app.journal import Journal
 from app.plan import Step, plan
 from app.progress import Progress
 from app.recipe import Recipe
-from app.sessions import Session, read, totals
+from app.run_status import RunStatus
 from app.stage import Stage, StageContext
+from app.stage_timings import Session, read, totals
 from app.store import Output
 
 RECIPE = Recipe.model_validate(
@@ -85,7 +85,7 @@ def test_a_failed_run_and_the_session_that_goes_on(monkeypatch: pytest.MonkeyPat
         "verification": "pending",
     }
     spent = told["stages"]["sampling"]["cost"]
-    with Journal(RECIPE, str(tmp_path), plan(stages(write), str(tmp_path))):  # begun again, but not this stage yet
+    with RunStatus(RECIPE, str(tmp_path), plan(stages(write), str(tmp_path))):  # begun again, but not this stage yet
         told = json.loads((tmp_path / "progress.json").read_text())
     assert told["stages"]["sampling"]["state"] == "pending" and told["cost"] == spent > 0
     told = go(monkeypatch, tmp_path)
@@ -95,7 +95,7 @@ def test_a_failed_run_and_the_session_that_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_written_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("app.journal.LOCAL", 0.01)
+    monkeypatch.setattr("app.run_status.LOCAL", 0.01)
     seen: list[dict[str, Any]] = []
 
     def look(context: StageContext) -> None:
@@ -118,7 +118,7 @@ def test_what_is_written_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_ctrl_c_is_a_stop(tmp_path: Path) -> None:
     step = Step(stages(write)[0], Output(str(tmp_path), "sampling", "k"), "new", 0, ())
-    with pytest.raises(KeyboardInterrupt), Journal(RECIPE, str(tmp_path), [step]) as journal:
+    with pytest.raises(KeyboardInterrupt), RunStatus(RECIPE, str(tmp_path), [step]) as journal:
         journal.begin(step, Progress("sampling", io.StringIO()))
         raise KeyboardInterrupt
     told = json.loads((tmp_path / "progress.json").read_text())
@@ -130,7 +130,7 @@ def test_a_disk_that_is_full_is_said_once_and_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = Step(stages(write)[0], Output(str(tmp_path), "sampling", "k"), "new", 0, ())
-    with Journal(RECIPE, str(tmp_path), [step], interval=0.01) as journal:
+    with RunStatus(RECIPE, str(tmp_path), [step], interval=0.01) as journal:
         session = journal.begin(step, Progress("sampling", io.StringIO()))
         calls: list[str] = []
 

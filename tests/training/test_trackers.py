@@ -11,15 +11,15 @@ import pytest
 
 from app.errors import UserError
 from app.stage import StageContext
-from app.training.boards import Boards
 from app.training.launch import make_job
+from app.training.trackers import Trackers
 
 MakeContext = Callable[..., StageContext]
 ROWS = [{"step": step, "time": 1e9 + step, "loss": 1.0 / step, "tokens": 50.0} for step in (1, 2, 3)]
 
 
 def job_with(make_context: MakeContext, *names: str) -> Any:
-    return make_job(make_context("sft", placement={"boards": list(names)}))
+    return make_job(make_context("sft", placement={"trackers": list(names)}))
 
 
 def curves(folder: Any) -> dict[str, list[tuple[int, float]]]:
@@ -33,12 +33,12 @@ def curves(folder: Any) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_gets_every_step_once_even_when_the_run_goes_on(make_context: MakeContext) -> None:
     pytest.importorskip("tensorboard")
     job = job_with(make_context, "tensorboard")
-    first = Boards(job, 0)
+    first = Trackers(job, 0)
     for row in ROWS:
         first.add(row)
     first.add({"step": 2, "accuracy": 0.5}, "validation")
     first.close()
-    again = Boards(job, 2)  # killed, and the last checkpoint held two steps
+    again = Trackers(job, 2)  # killed, and the last checkpoint held two steps
     again.add({**ROWS[2], "loss": 0.25})
     again.close()
     found = curves(job.output.local("tensorboard"))
@@ -48,9 +48,9 @@ def test_tensorboard_gets_every_step_once_even_when_the_run_goes_on(make_context
 
 
 def test_none_is_asked_for_by_default(make_context: MakeContext) -> None:
-    boards = Boards(job_with(make_context), 0)
-    boards.add(ROWS[0])
-    assert boards.boards == []
+    trackers = Trackers(job_with(make_context), 0)
+    trackers.add(ROWS[0])
+    assert trackers.trackers == []
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -59,9 +59,9 @@ def test_a_tool_that_is_not_installed_is_one_clear_error(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
     with pytest.raises(
-        UserError, match=f"placement.training.boards: {name} is not installed here .* pip install {name}"
+        UserError, match=f"placement.training.trackers: {name} is not installed here .* pip install {name}"
     ):
-        Boards(job_with(make_context, name), 0)
+        Trackers(job_with(make_context, name), 0)
 
 
 class Recorder:
@@ -80,9 +80,9 @@ class Recorder:
 
 def test_wandb_continues_the_run_of_the_same_key(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", wandb := Recorder())  # type: ignore[arg-type]
-    boards = Boards(job_with(make_context, "wandb"), 0)
-    boards.add(ROWS[0])
-    boards.close()
+    trackers = Trackers(job_with(make_context, "wandb"), 0)
+    trackers.add(ROWS[0])
+    trackers.close()
     names = [name for name, _, _ in wandb.calls]
     assert names == ["init", "define_metric", "define_metric", "log", "finish"]
     assert wandb.calls[0][2]["id"] == "k" and wandb.calls[0][2]["resume"] == "allow"
@@ -91,9 +91,9 @@ def test_wandb_continues_the_run_of_the_same_key(make_context: MakeContext, monk
 
 def test_mlflow_finds_its_run_again(make_context: MakeContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", mlflow := Recorder())  # type: ignore[arg-type]
-    boards = Boards(job_with(make_context, "mlflow"), 0)
-    boards.add(ROWS[0])
-    boards.close()
+    trackers = Trackers(job_with(make_context, "mlflow"), 0)
+    trackers.add(ROWS[0])
+    trackers.close()
     assert [name for name, _, _ in mlflow.calls] == [
         "set_experiment", "search_runs", "start_run", "log_params", "log_metrics", "end_run"
     ]  # fmt: skip
@@ -101,5 +101,5 @@ def test_mlflow_finds_its_run_again(make_context: MakeContext, monkeypatch: pyte
     found = Recorder()
     found.search_runs = lambda **_: [known]  # type: ignore[method-assign, attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", found)  # type: ignore[arg-type]
-    Boards(job_with(make_context, "mlflow"), 2)
+    Trackers(job_with(make_context, "mlflow"), 2)
     assert found.calls[-1] == ("start_run", (), {"run_id": "r1"})

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
-from app.mirror import Folder, Listing
+from app.remote_folder import Folder, Listing
 from app.store import Output, cache
 from app.training import checkpoint
 
 
-class Shelf(Protocol):
+class CheckpointStore(Protocol):
     """Checkpoints of one run. `save` and `load` are called on all ranks, the others anywhere."""
 
     def save(self, engine: Any, step: int) -> None:
@@ -38,8 +38,8 @@ class Shelf(Protocol):
         """Addresses of those that lack something."""
 
 
-def shelf_of(output: Output) -> Shelf:
-    """The shelf of a training stage."""
+def checkpoint_store(output: Output) -> CheckpointStore:
+    """The checkpoints of a training stage."""
     return Stored(output) if output.remote else OnDisk(output.local("checkpoints"))
 
 

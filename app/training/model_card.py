@@ -8,7 +8,7 @@ from typing import Any
 
 from app.methods import find
 from app.store import Output
-from app.training.corpus import Corpus
+from app.training.dataset import Dataset
 from app.training.job import Job
 
 ROLES = {"problems": "1", "sampling": "2", "verification": "3", "credit": "4"}  # of a data set, and their order
@@ -53,9 +53,9 @@ def _short(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {json.dumps(value)}" for name, value in settings.items()).replace("|", "\\|") or "none"
 
 
-def card(job: Job, corpus: Corpus, steps: int) -> str:
+def card(job: Job, dataset: Dataset, steps: int) -> str:
     """Markdown. Keys of the stages lead back to the data set, the sampler and the verifier through their manifests."""
-    skipped = ", ".join(f"{count} {reason}" for reason, count in corpus.skipped.items()) or "none"
+    skipped = ", ".join(f"{count} {reason}" for reason, count in dataset.skipped.items()) or "none"
     unit = "pairs" if job.preference else "examples"
     libraries = ", ".join(f"{name} {version(name)}" for name in ("ray", "torch", "deepspeed", "transformers"))
     settings = json.dumps(job.settings.model_dump(), indent=2)
@@ -74,7 +74,7 @@ Made by eightfold, after arXiv 2406.14532.
 | | |
 |---|---|
 | Start weights | `{job.policy}`, fingerprint `{job.fingerprint}` |
-| Data set | stage `{job.dataset.stage}`, key `{job.dataset.key}`: {len(corpus)} {unit} (left out: {skipped}) |
+| Data set | stage `{job.dataset.stage}`, key `{job.dataset.key}`: {len(dataset)} {unit} (left out: {skipped}) |
 {lineage_rows}| This stage | `{job.output.stage}`, key `{job.output.key}`: {steps} steps, seed {job.seed} |
 | Software | {libraries} |
 
