@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from app.store import Output, filesystem
 ADAPTER = "adapter_config.json"  # what peft writes beside the adapter's weights
 START = "start.json"  # what training writes where the best weights are those it started from
 BASE = "base.json"  # what training writes there: `base_facts` of the model it adapts
+SAFE = {"model.safetensors", "model.safetensors.index.json"}  # one of them is what transformers loads
+PICKLE = re.compile(r"pytorch_model.*\.bin")
 WORLD_MODEL = Path(__file__).parent / "problems" / "world_model"
 
 
@@ -134,10 +138,29 @@ def check_folder(path: str) -> None:
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise UserError(f"{path}: not a model folder: config.json is missing")
+    check_weights(path, None, (file.name for file in folder.iterdir()))
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{path}: no *.safetensors weights; convert the model with save_pretrained() first")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise UserError(f"{path}: no tokenizer files (tokenizer.json or tokenizer.model); save the tokenizer there too")
+
+
+def check_weights(name: str, revision: str | None, files: Iterable[str]) -> None:
+    """Raise UserError where the only weights among a model's files are pickles, which may run code when read: neither
+    training nor an engine reads such.
+    """
+    there = set(files)
+    pickles = sorted(file for file in there if PICKLE.fullmatch(file))
+    if not pickles or there & SAFE:
+        return
+    given = f"{name!r}, revision={revision!r}" if revision else repr(name)
+    raise UserError(
+        f"{name}: its weights are pickles ({pickles[0]}), which may run code when they are read, and not safetensors. "
+        "Where you trust them, convert them once and give the new folder (here ./converted) as the model's path:\n"
+        'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+        f"M.from_pretrained({given}, use_safetensors=False, dtype='auto').save_pretrained('converted'); "
+        f"T.from_pretrained({given}).save_pretrained('converted')\""
+    )
 
 
 def folder_fingerprint(path: str) -> str:

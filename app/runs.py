@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from app.errors import UserError, nearest
+from app.errors import UserError
 from app.methods import Method, find
-from app.settings import Settings, fault_lines
+from app.settings import Settings, fault_lines, unknown
 from app.training.settings import PreferenceSettings, TrainSettings
 
 BASE = "base"
@@ -123,7 +123,7 @@ def read_runs(raw: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any])
         if run:
             runs[name] = run
     unused = sorted(set(defaults) - used) if runs else []
-    faults += [f"training.{key}: no run has such a setting{nearest(key, _all_settings(runs))}" for key in unused]
+    faults += [f"training.{key}: {unknown(key, _all_settings(runs), 'no run has such a setting')}" for key in unused]
     if faults:
         raise UserError("\n".join(faults))
     return _ordered(runs)
@@ -162,7 +162,7 @@ def _settings(
     valid = {key for kind in kinds for key in kind.model_fields}
     for key in given:
         if key not in valid:
-            faults.append(f"{where}.{key}: unknown key{nearest(key, valid | set(Start.model_fields))}")
+            faults.append(f"{where}.{key}: {unknown(key, valid | set(Start.model_fields))}")
     made: list[Any] = []
     for kind in kinds:
         try:

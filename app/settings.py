@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -59,17 +60,36 @@ class Prices(Settings):
     trainer: Rates = Rates()
 
 
+RENAMED = {  # keys of recipes, by the names they had
+    "until": "stopping",
+    "clip": "max_grad_norm",
+    "nll": "rpo_alpha",
+    "label_noise": "label_smoothing",
+    "target_margin": "simpo_gamma",
+    "fall_penalty": "dpop_lambda",
+    "zero": "zero_stage",
+    "boards": "trackers",
+}
+
+
 def fault_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
     """Every fault of a part of a recipe on a line of its own: its key below `where`, and what is wrong or valid."""
     lines = []
     for fault in error.errors():
         key = ".".join([where] * bool(where) + [str(part) for part in fault["loc"]])
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key{nearest(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}")
+            lines.append(f"{key}: {unknown(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}")
         else:
             got = "" if fault["type"] in ("missing", "value_error") else f" (got {fault['input']!r})"
             lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{got}")
     return lines
+
+
+def unknown(name: str, keys: Collection[str], why: str = "unknown key") -> str:
+    """What to say of a key that is not one of `keys`."""
+    if RENAMED.get(name) in keys:
+        return f"is now called {RENAMED[name]}"
+    return why + nearest(name, keys)
 
 
 def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -1,6 +1,6 @@
 """Intervals and tests: Wilson for a share, McNemar for pairs, the percentile bootstrap over problems for the rest.
 
-Formulas come from scipy. The draws of the bootstrap are our own, because every series must see the same ones.
+All of it by scipy.
 """
 
 from __future__ import annotations
@@ -69,17 +69,24 @@ def resampled_means(values: Array, resamples: int = RESAMPLES, seed: int = 0) ->
     Returns:
         [resamples] or [series, resamples].
     """
+    from scipy import stats
+
     values = np.asarray(values, dtype=np.float64)
     problems = values.shape[-1]
     if problems == 0:
         raise ValueError("a bootstrap needs at least one problem")
-    random = np.random.default_rng(seed)
-    block = max(1, BLOCK // values.size)
-    parts = []
-    for start in range(0, resamples, block):
-        draws = random.integers(0, problems, size=(min(block, resamples - start), problems))
-        parts.append(values[..., draws].mean(axis=-1))
-    return np.concatenate(parts, axis=-1)
+    if problems == 1:  # of which scipy makes nothing
+        return np.repeat(values, resamples, axis=-1)
+    found = stats.bootstrap(
+        tuple(np.atleast_2d(values)),
+        lambda *series, axis: np.stack([one.mean(axis=axis) for one in series]),
+        n_resamples=resamples,
+        batch=max(1, BLOCK // values.size),
+        paired=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return np.asarray(found.bootstrap_distribution).reshape(*values.shape[:-1], resamples)
 
 
 def percentiles(samples: Array) -> tuple[float, float]:

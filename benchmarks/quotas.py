@@ -1,4 +1,4 @@
-"""Tokens until quotas are met: `sample_until` against plain sampling, scripted and by a real engine.
+"""Tokens until quotas are met: `sample_to_quotas` against plain sampling, scripted and by a real engine.
 
 Both are asked for so many correct and incorrect distinct traces a problem out of at most 32 samples, on problems of
 mixed difficulty. What aborted requests had written counts as well.
@@ -22,7 +22,7 @@ from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import EnginePlacement, SamplingSettings, Stopping
 from app.sampling.stage import judge_beside
-from app.sampling.stopping import Judge, Search, Tally, sample_until
+from app.sampling.stopping import Judge, Search, Tally, sample_to_quotas
 from app.sampling.vllm import VllmEngine
 from app.verification.verifier import BuiltIn
 
@@ -54,7 +54,7 @@ class Counting(Engine):
 
 
 def settings(quotas: Stopping) -> SamplingSettings:
-    return SamplingSettings(samples=SAMPLES, max_tokens=160, until=quotas)
+    return SamplingSettings(samples=SAMPLES, max_tokens=160, stopping=quotas)
 
 
 async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Stopping) -> int:
@@ -72,7 +72,7 @@ async def plain(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas:
 async def until(engine: Engine, prompts: Sequence[Prompt], judge: Judge, quotas: Stopping) -> int:
     """Draw until the quotas are met; how many problems met them."""
     searches = [Search(engine, problem, ids, settings(quotas), 0, "pol", judge) for problem, ids in prompts]
-    await sample_until(searches, SAMPLES, SAMPLES)
+    await sample_to_quotas(searches, SAMPLES, SAMPLES)
     return sum(search.tally.met for search in searches)
 
 

@@ -46,7 +46,7 @@ from app.rendering import Renderer
 from app.sampling import stage as sampling
 from app.sampling.engine import Engine, Request
 from app.sampling.requests import sample_request
-from app.sampling.settings import Until
+from app.sampling.settings import Stopping
 from app.sampling.vllm import CPU_BLOCK, VllmEngine, cpu_environment
 from app.shard_stats import Receipt
 from app.stage import Stage, StageContext
@@ -314,7 +314,7 @@ def compared(name: str, ours: list[float], peer: str, theirs: list[float]) -> Ro
     return replace(found, ratio=median(ratios))
 
 
-def quota_row(what: str, asked: Until, until: quotas.Spent, plain: quotas.Spent) -> Row:
+def quota_row(what: str, asked: Stopping, until: quotas.Spent, plain: quotas.Spent) -> Row:
     """Tokens to the quotas, with how many problems met them either way."""
     name = f"tokens to {asked.correct} correct and {asked.incorrect} incorrect, {what}"
     name += f" (met by {until.met} problems, plain {plain.met})"

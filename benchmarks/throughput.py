@@ -91,7 +91,7 @@ def span(output: Output) -> tuple[float, float]:
 def smaller(recipe: Recipe, quick: bool) -> Recipe:
     """The recipe cut down to what is measured: enough shards for every engine, and a few training steps."""
     place = recipe.placement.sampling
-    asked = (recipe.sampling or SamplingSettings()).model_copy(update={"until": None})
+    asked = (recipe.sampling or SamplingSettings()).model_copy(update={"stopping": None})
     in_flight = place.actors * place.concurrent_shards
     shard = min(asked.problems_per_shard, max(1, (2 if quick else 4) * place.max_num_seqs // asked.samples))
     known = next((run.training for run in recipe.trained().values() if type(run.training) is TrainSettings), None)

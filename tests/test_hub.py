@@ -25,6 +25,7 @@ class Hub(HTTPServer):
     """Knows one model and one data set, whose branches are at `sha`."""
 
     sha = OLD
+    files: tuple[str, ...] = ("config.json", "model.safetensors")  # of both
     asked: list[str]
     environment: dict[str, str]  # of processes that ask it, whose copies lie in a folder of their own
 
@@ -35,7 +36,8 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         known = "/some/model" in self.path or "/some/data" in self.path
-        body = json.dumps({"id": "some/model", "sha": self.server.sha, "siblings": []} if known else {}).encode()
+        files = [{"rfilename": name} for name in self.server.files]
+        body = json.dumps({"id": "some/model", "sha": self.server.sha, "siblings": files} if known else {}).encode()
         self.send_response(200 if known else 404)
         if not known:
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -128,8 +130,39 @@ def test_a_name_that_the_hub_does_not_know_is_one_error(hub: Hub, tmp_path: Path
         assert "give a folder or a hub name" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_nothing_is_asked_of_folders_and_commits(tmp_path: Path) -> None:
-    """There is no hub to ask here: a look-up would fail."""
+PICKLES = ("config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
+
+
+@pytest.mark.parametrize("revision", [None, OLD])
+def test_weights_that_are_pickles_are_refused_before_anything_runs(
+    hub: Hub, tmp_path: Path, revision: str | None
+) -> None:
+    hub.files = PICKLES
+    file = recipe(tmp_path, model={"path": "some/model", "revision": revision})
+    for more in ((), ("--plan",)):
+        done = job(hub, "jobs.run", file, "--runs", str(tmp_path / "runs"), *more)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: some/model: its weights are pickles ({PICKLES[1]})")
+        assert "convert them once" in done.stderr and "Traceback" not in done.stderr
+    hub.files = (*PICKLES, "model.safetensors.index.json")
+    assert job(hub, "jobs.run", file, "--plan", "--runs", str(tmp_path / "runs")).returncode == 0
+
+
+def test_pickles_in_this_machines_copy_are_refused_too(hub: Hub, tmp_path: Path) -> None:
+    copy = Path(hub.environment["HF_HOME"]) / "hub/models--some--model"
+    for name in PICKLES:
+        file = copy / "snapshots" / OLD / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (copy / "refs").mkdir()
+    (copy / "refs/main").write_text(OLD)
+    done = job(hub, "jobs.run", recipe(tmp_path), "--plan", "--runs", str(tmp_path), offline=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: some/model: its weights are pickles ({PICKLES[1]})")
+
+
+def test_folders_and_commits_need_no_look_up(tmp_path: Path) -> None:
+    """There is no hub to ask here: a look-up fails."""
     (tmp_path / "weights").mkdir()
     for model in ({"path": "world"}, {"path": str(tmp_path / "weights")}, {"path": "x/y", "revision": NEW}):
         own = Recipe.model_validate({"name": "t", "model": model, "problems": PARTS | {"validation": 0}})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,23 @@ def test_a_missing_file_is_named(folder: Path, file: str, says: str) -> None:
         base_policy(ModelSettings(path=str(folder)))
     assert says in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+def test_pickles_are_refused_and_converted_by_the_command_that_the_error_gives(folder: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert base_policy(ModelSettings(path=str(folder))).path == str(folder)  # safetensors beside them are enough
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=r"its weights are pickles \(pytorch_model.bin\)") as caught:
+        base_policy(ModelSettings(path=str(folder)))
+    command = str(caught.value).splitlines()[-1].replace("python ", f"{sys.executable} ", 1)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=300)
+    base_policy(ModelSettings(path=str(tmp_path / "converted")))
+    converted = load_file(tmp_path / "converted/model.safetensors")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in converted.items())
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:

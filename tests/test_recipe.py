@@ -36,6 +36,9 @@ def recipe(tmp_path: Path) -> Path:
         ("sampling.policy=sft", "sampling.policy: moved to runs.NAME.samples"),
         ("training.sft.init=base", "training.sft: moved to runs.sft, with method: sft"),
         ("datasets.dpo.per_problem=2", "datasets.dpo: moved to runs.dpo, with method: dpo"),
+        ("sampling.until={correct: 1}", "sampling.until: is now called stopping"),
+        ("placement.training.zero=3", "placement.training.zero: is now called zero_stage"),
+        ("runs.a={method: dpo, steps: 1, nll: 1}", "runs.a.nll: is now called rpo_alpha"),
         ("runs.a={method: stf}", "runs.a.method: no such method: stf (did you mean 'sft'?)"),
         ("runs.a={method: sft, steps: 1, stps: 2}", "runs.a.stps: unknown key (did you mean 'steps'?)"),
         ("runs.a={method: sft, steps: 1, init: b}", "runs.a.init: no such policy: b"),
@@ -201,3 +204,8 @@ def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, t
     assert "and 2 stages whose number of problems only the source knows" in table(
         unknown, plan(build(unknown), str(tmp_path))
     )
+
+
+def test_a_renamed_default_of_training_names_its_new_name(recipe: Path) -> None:
+    with pytest.raises(UserError, match="training.clip: is now called max_grad_norm"):
+        load(str(recipe), ["runs.a={method: sft, steps: 1}", "training.clip=1"])

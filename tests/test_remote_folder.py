@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from app import remote_folder
 from app.errors import UserError
 from app.remote_folder import LISTING, Folder, RemoteFile, borrowed, here, publish, sampled_digest, write_whole
 from app.store import Output, cache
 
-LARGE = 3 * mirror.CHUNK + 12345  # more than one request
+LARGE = 3 * remote_folder.CHUNK + 12345  # more than one request
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from app.credit.adaptive import Stopping, Trail, adaptive
+from app.credit.adaptive import Trail, Until, adaptive
 from app.credit.changepoint import Change
 from app.credit.rollouts import ProblemRollouts, Sampler
 from app.credit.rows import NO_PROGRESS, SHARP_DROP, evidence, rows
@@ -127,7 +127,7 @@ class _Looked:
             for trace, mine in zip(traces, steps, strict=True)
         ]
         how = self.settings
-        return await adaptive(trails, known, self.pool.take, Stopping(how.confidence, how.continuations, how.rollouts))
+        return await adaptive(trails, known, self.pool.take, Until(how.confidence, how.continuations, how.rollouts))
 
     async def right(self, trace: Trace, steps: list[Step]) -> Finding:
         """Values after every step of a right trace; what is odd about them rows.notes says."""

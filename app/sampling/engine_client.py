@@ -1,4 +1,4 @@
-"""An engine in a process of its own, seen from the event loop that asks it. The other end is app/sampling/engine_server.py.
+"""An engine in its own process, seen from the event loop that asks it. The other end is app/sampling/engine_server.py.
 
 Why a process: the engine's loop is half Python, so verdicts, texts and files made in the same interpreter would slow it
 down. Only whole results cross, so a token costs no message.

@@ -3,7 +3,7 @@
     python -m app.sampling.engine_server MODULE:FUNCTION ARGUMENTS DESCRIPTOR
 
 FUNCTION(**ARGUMENTS) builds the stepper; the descriptor is this end of a socket pair. A thread reads what is asked, so
-that the socket never fills; when the other end is gone, this process ends. See app/sampling/engine_client.py for that end.
+that the socket never fills; when the other end (app/sampling/engine_client.py) is gone, this process ends.
 """
 
 from __future__ import annotations

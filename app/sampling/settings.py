@@ -103,9 +103,7 @@ class EnginePlacement(ActorPlacement):
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
-    ahead: float = Field(
-        default=0.5, ge=0, le=1
-    )  # `stopping`: share of the samples expected to be needed asked at once
+    ahead: float = Field(default=0.5, ge=0, le=1)  # `stopping`: share of samples expected to be needed asked at once
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
     gpu_memory: float = Field(default=0.9, gt=0, le=1)  # GPU only: share of the memory of its (part of the) GPU
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores

@@ -15,7 +15,7 @@ from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
 from app.sampling.requests import sample_n
 from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
-from app.sampling.stopping import Judge, Search, sample_until
+from app.sampling.stopping import Judge, Search, sample_to_quotas
 from app.shard_stats import Receipt
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
@@ -75,7 +75,7 @@ class SamplingWorker(EngineWorker):
         """Sample the shard's problems, write their traces in the order of the problems."""
         problems = self.problems.shard(index, self.settings.problems_per_shard)
         prompts = [(problem, self.renderer.prompt_ids(problem.statement)) for problem in problems]
-        pairs, counts = await (self._until(prompts) if self.settings.stopping else self._plain(index, prompts))
+        pairs, counts = await (self._to_quotas(prompts) if self.settings.stopping else self._plain(index, prompts))
         counts |= engine_counts([trace for trace, _ in pairs], [done for _, done in pairs])
         self.output.write_shard(index, utilisation.record(self.engine.meter, self.engine_name), kind=utilisation.KIND)
         return self.output.write_shard(index, Trace.table(trace for trace, _ in pairs), counts)
@@ -109,7 +109,7 @@ class SamplingWorker(EngineWorker):
 
         return await all_or_none(one(n) for n in numbers)
 
-    async def _until(self, prompts: list[Prompt]) -> Sampled:
+    async def _to_quotas(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
         assert self.settings.stopping
         policy, ahead = self.policy.fingerprint, self.recipe.placement.sampling.ahead
@@ -118,7 +118,7 @@ class SamplingWorker(EngineWorker):
             for problem, ids in prompts
         ]
         samples = self.settings.samples
-        await sample_until(searches, samples, self.settings.stopping.most or samples)
+        await sample_to_quotas(searches, samples, self.settings.stopping.most or samples)
         kept = [verdict for search in searches for _, _, verdict in search.kept]
         counts = {
             "skipped_prompts": float(sum(search.too_long for search in searches)),

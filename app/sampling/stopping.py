@@ -25,7 +25,7 @@ Judged = tuple[Trace, Completion, Verdict]
 class Tally:
     """Distinct correct and incorrect traces among the first samples of a problem, and what is still missing."""
 
-    until: Stopping
+    stopping: Stopping
     correct: set[tuple[int, ...]] = field(default_factory=set)
     incorrect: set[tuple[int, ...]] = field(default_factory=set)
     right: int = 0  # judged correct, repeated ones included
@@ -34,7 +34,7 @@ class Tally:
     quota: int = 0  # of correct traces; settled when the pilot is through
 
     def __post_init__(self) -> None:
-        self.quota = self.until.correct
+        self.quota = self.stopping.correct
 
     def add(self, trace: Trace, verdict: Verdict) -> None:
         """Count the next sample. What was not judged fills no quota, and neither does a trace that was cut."""
@@ -44,8 +44,8 @@ class Tally:
             self.right += verdict.correct
             if trace.finish_reason == "stop":
                 (self.correct if verdict.correct else self.incorrect).add(tuple(trace.token_ids))
-        if self.until.budget == "proportional" and self.seen == self.until.pilot and self.judged:
-            self.quota = max(1, round(self.until.correct * (1 - self.right / self.judged)))
+        if self.stopping.budget == "proportional" and self.seen == self.stopping.pilot and self.judged:
+            self.quota = max(1, round(self.stopping.correct * (1 - self.right / self.judged)))
 
     @property
     def missing_correct(self) -> int:
@@ -53,12 +53,12 @@ class Tally:
 
     @property
     def missing_incorrect(self) -> int:
-        return max(0, self.until.incorrect - len(self.incorrect))
+        return max(0, self.stopping.incorrect - len(self.incorrect))
 
     @property
     def fewest(self) -> int:
         """Samples that must still be drawn whatever they will be: asking for these at once wastes none."""
-        pilot = self.until.pilot - self.seen if self.until.budget == "proportional" else 0
+        pilot = self.stopping.pilot - self.seen if self.stopping.budget == "proportional" else 0
         return max(pilot, 0) or self.missing_correct + self.missing_incorrect
 
     @property
@@ -150,7 +150,7 @@ class Search:
         self._ready.clear()
 
 
-async def sample_until(searches: Sequence[Search], samples: int, most: int) -> None:
+async def sample_to_quotas(searches: Sequence[Search], samples: int, most: int) -> None:
     """Run the searches of a shard, at most `samples` draws each; then let unmet ones share what the others left.
 
     An unmet search gets an equal part of the samples not drawn, up to `most` in all. The shard, not the actor, is the

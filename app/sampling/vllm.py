@@ -1,4 +1,4 @@
-"""vLLM as an Engine. The only file that imports vllm, and only in the engine's own process (app/sampling/engine_server.py)."""
+"""vLLM as an Engine. The only file that imports vllm, and only in the process of app/sampling/engine_server.py."""
 
 from __future__ import annotations
 
@@ -201,6 +201,7 @@ def cpu_environment(placement: EnginePlacement) -> dict[str, str]:
 def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> dict[str, Any]:
     """What the placement and an adapter ask for, in vLLM's words."""
     arguments: dict[str, Any] = {
+        "load_format": "safetensors",  # never a pickle
         "dtype": placement.dtype,
         "enforce_eager": placement.eager,
         "max_num_seqs": placement.max_num_seqs,

@@ -152,9 +152,7 @@ def _four_bits(job: Job) -> dict[str, Any]:
     if find_spec("bitsandbytes") is None:
         raise UserError(f"{where}: needs the package bitsandbytes on every training worker: pip install bitsandbytes")
     if job.placement.zero_stage == 3:
-        raise UserError(
-            f"{where}: not with placement.training.zero_stage 3, which would cut up the 4-bit weights; use 2"
-        )
+        raise UserError(f"{where}: not with placement.training.zero_stage 3, which would cut up 4-bit weights; use 2")
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -22,6 +22,7 @@ from app.remote_folder import RemoteFile, TextFile, discard
 from app.settings import ModelSettings
 from app.stage import StageContext
 from app.store import Output
+from app.training import diagnostics
 from app.training.dataset import Dataset, check_vocabulary, load
 from app.training.job import Job
 from app.training.metrics import Feed, Told, cut, read, totals
@@ -47,7 +48,7 @@ def run(context: StageContext) -> None:
     check_start(job, dataset)
     if job.settings.judged:
         import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])
-    strange = alarms.of_data(dataset)
+    strange = diagnostics.of_data(dataset)
     if dataset.skipped:
         told = ", ".join(f"{count} {reason}" for reason, count in dataset.skipped.items())
         context.progress.say(f"rows left out: {told}")
@@ -347,7 +348,7 @@ def finish(context: StageContext, job: Job, dataset: Dataset, strange: list[str]
     rows = read(job.metrics)
     counts |= totals(job.metrics) | {"skipped": float(sum(dataset.skipped.values()))}
     counts |= {f"skipped_{reason}": float(count) for reason, count in dataset.skipped.items()}
-    counts |= alarms.counts(rows, evaluations, strange)
+    counts |= diagnostics.counts(rows, evaluations, strange)
     if "restarts" in counts:
         context.progress.say(
             f"{counts['restarts']:.0f} interruptions cost {counts['lost_seconds']:.1f} s "

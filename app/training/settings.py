@@ -85,11 +85,9 @@ class PreferenceSettings(ReferenceSettings):
     """DPO and per-step DPO (they differ in the pairs only)."""
 
     loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop", "listwise"] = "sigmoid"
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5
-    )  # cdpo, robust: share of pairs labelled the wrong way round
-    simpo_gamma: float = Field(default=0.0, ge=0)  # simpo: gamma
-    dpop_lambda: float = Field(default=50.0, ge=0)  # dpop: lambda
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)  # cdpo, robust: share of pairs labelled wrongly
+    simpo_gamma: float = Field(default=0.0, ge=0)
+    dpop_lambda: float = Field(default=50.0, ge=0)
     rpo_alpha: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
     weights: Literal["given", "certainty"] = "given"  # certainty: times how sure rollouts are that the step lost value
 

@@ -58,7 +58,7 @@ def test_a_pilot_is_sampled_judged_and_scaled_up(
                 "--problems",
                 "5",
                 "--set",
-                f"sampling.stopping={until or 'null'}",
+                f"sampling.stopping={stopping or 'null'}",
             ]
         )
         == 0
@@ -68,7 +68,7 @@ def test_a_pilot_is_sampled_judged_and_scaled_up(
     lines = {line.split(":")[0].strip(): line for line in said.splitlines()}
     assert "pilot: 5 problems" in said
     assert "the whole stage: 40 problems" in said
-    if until is None:
+    if stopping is None:
         assert "20 traces" in lines["pilot"] and "160 traces" in lines["the whole stage"]
     tokens = int(lines["pilot"].split()[-2].replace(",", ""))
     assert f"tokens: {tokens * 8:,} (" in lines["tokens"]

@@ -128,7 +128,7 @@ def test_the_stage_says_how_shorter_traces_could_be_used(tmp_path: Path) -> None
 def test_lengths_that_do_not_grow_are_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="lengths that grow and are below max_tokens"):
         SamplingSettings(max_tokens=9, continued_at=tuple(lengths))
-    with pytest.raises(ValueError, match="not with until"):
+    with pytest.raises(ValueError, match="not with stopping"):
         SamplingSettings(max_tokens=9, continued_at=(3,), stopping=Stopping())
 
 

@@ -16,7 +16,7 @@ from app.sampling.engine import Completion, EngineDead, Request
 from app.sampling.requests import sample_n
 from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import SamplingSettings, Stopping
-from app.sampling.stopping import Search, Tally, sample_until
+from app.sampling.stopping import Search, Tally, sample_to_quotas
 
 
 def problem(number: int = 0) -> Problem:
@@ -165,7 +165,7 @@ def test_what_easy_problems_leave_goes_to_hard_ones() -> None:
     async def both() -> tuple[Search, Search, Search]:
         engine = ScriptedEngine(script)
         found = [Search(engine, problem(n), [1 if n == 0 else 2], wanted, 0, "pol", judge, 0.0) for n in range(3)]
-        await sample_until(found, wanted.samples, 20)
+        await sample_to_quotas(found, wanted.samples, 20)
         return found[0], found[1], found[2]
 
     easy, hard, harder = asyncio.run(both())
@@ -187,7 +187,7 @@ def test_a_prompt_that_is_too_long_is_skipped_alone() -> None:
         prompts = [[1, 2, 3], [1]]
         engine = ScriptedEngine(coin(0.0), context_length=3)
         found = [Search(engine, problem(n), ids, wanted, 0, "pol", judge) for n, ids in enumerate(prompts)]
-        await sample_until(found, 4, 9)
+        await sample_to_quotas(found, 4, 9)
         return found
 
     long, short = asyncio.run(both())
@@ -205,7 +205,7 @@ def test_mixed_difficulty_reaches_the_same_quotas_with_fewer_tokens() -> None:
     async def until() -> tuple[int, int]:
         engine = ScriptedEngine(script, latency=lambda r: 0.0005 + r.seed % 10 / 10_000, slots=64)
         found = [Search(engine, problem(n), [n], wanted, 0, "pol", judge) for n in rates]
-        await sample_until(found, 32, 32)
+        await sample_to_quotas(found, 32, 32)
         return engine.tokens, sum(s.tally.met for s in found)
 
     async def plain() -> tuple[int, int]:

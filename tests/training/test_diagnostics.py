@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.training import diagnostics
 from app.training.dataset import load
 from app.training.diagnostics import WINDOW, Watch, counts, falling_chosen, length_drift, of_data
 from tests.training.conftest import pair, rows_of, tokens, write_rows
@@ -84,4 +85,4 @@ def test_rows_that_occur_twice(tmp_path: Path) -> None:
     rows.append(dataclasses.replace(rows[0], id="again"))
     found = of_data(corpus_of(tmp_path, rows))
     assert found == {"duplicate_rows": "1 of 21 rows have exactly the tokens of another one"}
-    assert alarms.counts([], [], found) == {"alarm_duplicate_rows": 1.0}
+    assert diagnostics.counts([], [], found) == {"alarm_duplicate_rows": 1.0}

@@ -191,10 +191,9 @@ def ancestors(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", [0, 2, 3])
 def test_two_workers_equal_one(ray_local: str, make_context: MakeContext, tmp_path: Path, zero: int) -> None:
-    one = make_context("dpo", root=tmp_path / "one", epochs=2, rpo_alpha=0.5, placement={"workers": 1})
-    two = make_context(
-        "dpo", root=tmp_path / "two", epochs=2, rpo_alpha=0.5, placement={"workers": 2, "zero_stage": zero}
-    )
+    how: dict[str, Any] = {"epochs": 2, "rpo_alpha": 0.5}
+    one = make_context("dpo", root=tmp_path / "one", **how, placement={"workers": 1})
+    two = make_context("dpo", root=tmp_path / "two", **how, placement={"workers": 2, "zero_stage": zero})
     launch.run(one)
     launch.run(two)
     for column in ("loss", "margin", "grad_norm", "tokens"):
