@@ -71,8 +71,8 @@ class Pairs(Objective):
         policy, reference = batch.policy, batch.reference
         each = losses.preference(self.settings, policy, reference, batch.lengths)
         preference = float(each.detach().sum())
-        if self.settings.nll:
-            each = each + self.settings.nll * losses.chosen_nll(policy, batch.lengths)
+        if self.settings.rpo_alpha:
+            each = each + self.settings.rpo_alpha * losses.chosen_nll(policy, batch.lengths)
         margin = losses.margins(policy, reference).detach()
         chosen, rejected = policy.detach().sum(0).tolist()[:2]
         gains = (policy.detach() - reference).sum(0).tolist()

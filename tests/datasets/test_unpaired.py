@@ -124,9 +124,9 @@ def test_training_takes_the_rows(inputs, method: str) -> None:
     output = build(method, inputs, "train")
     training = find(method).training
     assert training is not None
-    corpus = load(output, 512, training(steps=1))
-    assert len(corpus) == output.counts()["examples"] and not corpus.skipped
-    assert corpus.labels is not None and corpus.labels.sum() == output.counts()["right"]
+    dataset = load(output, 512, training(steps=1))
+    assert len(dataset) == output.counts()["examples"] and not dataset.skipped
+    assert dataset.labels is not None and dataset.labels.sum() == output.counts()["right"]
 
 
 def test_what_they_need(tmp_path: Path) -> None:

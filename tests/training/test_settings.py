@@ -65,9 +65,9 @@ def test_a_run_starts_from_whole_weights_only() -> None:
     changes = {"lora": {"merge": False}}
     plain = recipe(**changes).model_dump()
     build(Recipe.model_validate(plain))
-    monitor = {"runs": {**plain["runs"], "more": {"method": "sft", "init": "sft", "steps": 1}}}
+    follower = {"runs": {**plain["runs"], "more": {"method": "sft", "init": "sft", "steps": 1}}}
     with pytest.raises(UserError, match=r"runs\.sft\.lora\.merge is false: runs\.more starts from it"):
-        build(Recipe.model_validate({**plain, **monitor}))
+        build(Recipe.model_validate({**plain, **follower}))
 
 
 def test_only_known_boards() -> None:

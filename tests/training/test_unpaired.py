@@ -121,7 +121,7 @@ def test_weights_are_of_examples() -> None:
 # -- unrelated completions --------------------------------------------------------------------------------------------
 
 
-def corpus_of(problems: list[int], longest: int = 5) -> Dataset:
+def dataset_of(problems: list[int], longest: int = 5) -> Dataset:
     """Row i has a completion of 1 to `longest` tokens i."""
     completions = [np.full(1 + i % longest, i, np.int32) for i in range(len(problems))]
     prompts = [np.full(2 + i % 3, 9, np.int32) for i in range(len(problems))]
@@ -132,7 +132,7 @@ def corpus_of(problems: list[int], longest: int = 5) -> Dataset:
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30).filter(lambda p: len(set(p)) > 1))
 def test_partners_are_of_other_problems_and_each_is_used_once(problems: list[int]) -> None:
-    made = unrelated(corpus_of(problems), 100)
+    made = unrelated(dataset_of(problems), 100)
     partners = [int(made.branches[0][i][0]) for i in range(len(problems))]
     assert sorted(partners) == list(range(len(problems)))
     assert [len(made.branches[0][i]) for i in range(len(problems))] == [1 + p % 5 for p in partners]
@@ -141,14 +141,14 @@ def test_partners_are_of_other_problems_and_each_is_used_once(problems: list[int
 
 
 def test_they_are_cut_to_the_longest_length() -> None:
-    made = unrelated(corpus_of(list(range(10)), longest=9), 8)
+    made = unrelated(dataset_of(list(range(10)), longest=9), 8)
     whole = made.prompts.lengths + made.branches[0].lengths
     assert max(whole) == 8 and min(made.branches[0].lengths) > 0
 
 
 def test_one_problem_alone_has_none() -> None:
     with pytest.raises(UserError, match="all rows are of one problem"):
-        unrelated(corpus_of([3, 3, 3]), 100)
+        unrelated(dataset_of([3, 3, 3]), 100)
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------
