@@ -162,9 +162,6 @@ class Output:
         fs, _ = self.open()
         return pq.read_metadata(self.shard_path(index, kind), filesystem=fs)
 
-    def shard_rows(self, index: int) -> int:
-        return self.footer(index).num_rows
-
     def shard_counts(self, index: int, kind: str = "part") -> dict[str, float]:
         """The counts given to `write_shard`."""
         return _counts(self.footer(index, kind))

@@ -38,10 +38,10 @@ from app.sampling.requests import sample_n
 from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.vllm import VllmEngine
 from app.tokens import TokenText
-from app.verification.stage import judge_traces
 from app.verification.verifier import BuiltIn
 from benchmarks.credit_scores import Score, Truth, World, distances, pairs, quality, reasons, score
 from benchmarks.table import Row, arguments, publish, row
+from tests.judging import judge_traces
 
 T = TypeVar("T")
 SAMPLES = 8

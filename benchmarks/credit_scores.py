@@ -10,8 +10,8 @@ from app.credit.problem import Credit
 from app.datasets.pairs import Texts, pits, step_pairs
 from app.datasets.settings import StepDpoSettings
 from app.judged import Judged
-from app.problems.world_oracle import first_wrong_line
 from app.records import PreferencePair, Problem, StepValue, Trace
+from benchmarks.world_oracle import first_wrong_line
 
 NO_LINE = 99  # distance of a pit in a trace in which the oracle finds no wrong line
 Truth = dict[str, list[float]]  # by trace: Q after steps 0 to n

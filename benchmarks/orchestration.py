@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from app.entry import begin
@@ -44,16 +43,28 @@ from app.store import Output
 from app.verification import stage as verification
 from benchmarks.scripted_traces import problems, prompt_ids, script
 from benchmarks.table import arguments, publish, row
+from tests.judging import judge_traces
 
 SAMPLES = 64  # a problem
 PROBLEMS_PER_SHARD = 32
+
+
+class ScriptedRenderer:
+    """In place of a tokenizer."""
+
+    def prompt_ids(self, statement: str) -> list[int]:
+        return prompt_ids(statement)
+
+    def decode(self, ids: list[int]) -> str:
+        """Asked for where a trace was cut and goes on; the script's come to their own end."""
+        raise NotImplementedError
 
 
 class ScriptedWorker(sampling.SamplingWorker):
     """The stage's worker with a script in place of tokenizer and model."""
 
     def start_renderer(self) -> Any:
-        return SimpleNamespace(prompt_ids=prompt_ids)
+        return ScriptedRenderer()
 
     def start_engine(self) -> Engine:
         return ScriptedEngine(script)
@@ -214,7 +225,7 @@ def _plain(traces: int, folder: str) -> None:
                         done.finish_reason,
                     )
                 )
-        verdicts = verification.judge_traces(made, {p.id: p for p in shard})
+        verdicts = judge_traces(made, {p.id: p for p in shard})
         pq.write_table(Trace.table(made), f"{folder}/traces-{number}.parquet", compression="zstd")
         pq.write_table(Verdict.table(verdicts), f"{folder}/verdicts-{number}.parquet", compression="zstd")
 

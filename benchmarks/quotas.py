@@ -23,7 +23,7 @@ from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import EnginePlacement, SamplingSettings, Stopping
 from app.sampling.stage import judge_beside
 from app.sampling.stopping import Judge, Search, Tally, sample_to_quotas
-from app.sampling.vllm import VllmEngine
+from app.sampling.vllm import LlmSteps, VllmEngine
 from app.verification.verifier import BuiltIn
 
 SAMPLES = 32
@@ -51,6 +51,26 @@ class Counting(Engine):
         done = await self.engine.generate(request)
         self.tokens += len(done.token_ids)
         return done
+
+
+class CountingSteps(LlmSteps):
+    """vLLM's engine, which also counts what was written for requests that are aborted."""
+
+    aborted = 0
+
+    def abort(self, name: str) -> None:
+        outputs = self.llm.output_processor
+        for own_name in outputs.external_req_ids.get(name, []):
+            written = outputs.request_states[own_name].detokenizer
+            self.aborted += written.num_output_tokens() if written else 0
+        super().abort(name)
+
+    def aborted_tokens(self) -> int:
+        return self.aborted
+
+
+class CountingVllm(VllmEngine):
+    steps = "benchmarks.quotas:CountingSteps"
 
 
 def settings(quotas: Stopping) -> SamplingSettings:
@@ -105,11 +125,11 @@ def world(problems: int) -> tuple[Spent, Spent]:
     prompts = [(problem, renderer.prompt_ids(problem.statement)) for problem in asked]
 
     async def both() -> tuple[Spent, Spent]:
-        engine, found, aborted = VllmEngine(str(WORLD_MODEL), EnginePlacement(kv_cache_gib=0.5)), [], 0
+        engine, found, aborted = CountingVllm(str(WORLD_MODEL), EnginePlacement(kv_cache_gib=0.5)), [], 0
         for way in (until, plain):
             counting = Counting(engine)
             met = await way(counting, prompts, judge_beside(BuiltIn()), WORLD)
-            lost = await engine.aborted_tokens() - aborted
+            lost = await engine.process.call("aborted_tokens") - aborted
             aborted += lost
             found.append(Spent(counting.tokens + lost, met))
         await engine.close()

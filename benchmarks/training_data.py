@@ -75,9 +75,10 @@ def world_rows(method: str, count: int, a_problem: int = 1) -> list[Example] | l
     a problem and its good solution, each with a wrong one of its own.
     """
     from app.policy import WORLD_MODEL
-    from app.problems.world import World, teacher_solution
+    from app.problems.world import World
     from app.recipe import RenderingSettings
     from app.rendering import Renderer
+    from tests.teacher import teacher_solution
 
     renderer, world, rng = Renderer(str(WORLD_MODEL), RenderingSettings()), World(), random.Random(0)
     examples: list[Example] = []

@@ -38,7 +38,7 @@ def files(output: Output) -> list[str]:
 def test_a_shard_comes_back_as_it_was(output: Output) -> None:
     output.write_shard(3, TABLE, {"tokens": 2, "x": 0.5})
     assert output.read_shard(3).equals(TABLE)
-    assert output.done_shards() == [3] and output.shard_rows(3) == 2
+    assert output.done_shards() == [3] and output.footer(3).num_rows == 2
     assert output.shard_counts(3) == {"tokens": 2, "x": 0.5}
     assert files(output) == ["part-00003.parquet"]
 
@@ -165,7 +165,7 @@ def test_columns_can_be_chosen(output: Output) -> None:
 
 def test_an_empty_shard_is_done_too(output: Output) -> None:
     output.write_shard(0, TABLE.slice(0, 0), {"problems": 4})
-    assert output.done_shards() == [0] and output.shard_rows(0) == 0
+    assert output.done_shards() == [0] and output.footer(0).num_rows == 0
     assert output.read().schema.equals(TABLE.schema)
 
 

@@ -158,11 +158,6 @@ class Teacher:
 CAREFUL = Teacher(careful=1.0)
 
 
-def teacher_solution(problem: Problem, seed: int, teacher: Teacher | None = None) -> str:
-    """Another solution of a world problem by the teacher: same problem, another draw of its style."""
-    return (teacher or Teacher()).solve(Story.of(problem), seed_from("teacher", problem.id, seed))
-
-
 def make_problems(
     seed: int, count: int, split: str, world: World | None = None, teacher: Teacher | None = None
 ) -> list[Problem]:

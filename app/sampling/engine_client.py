@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 from app.errors import UserError
 from app.sampling.engine import EngineDead
 from app.sampling.engine_server import Answer
-from app.sampling.lastwords import LastWords
+
+ERROR = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*)")  # in a line of a traceback or a log
 
 
 class EngineProcess:
@@ -57,17 +59,20 @@ class EngineProcess:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dead = ""  # why nothing can be asked any more
         self._stall, self._watching, self._last_answer = stall, False, 0.0
-        words = LastWords()
-        with words:
-            self.process = subprocess.Popen(command, env=variables, pass_fds=[theirs.fileno()])
-            theirs.close()
-            try:
-                kind, said = self._connection.recv()
-            except EOFError:
-                kind, said = "fault", ""
+        self._last_error = ""  # that the process named on its standard error
+        self.process = subprocess.Popen(command, env=variables, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        theirs.close()
+        assert self.process.stderr
+        copying = threading.Thread(target=self._copy, args=(self.process.stderr,), name="engine's errors", daemon=True)
+        copying.start()
+        try:
+            kind, said = self._connection.recv()
+        except EOFError:
+            kind, said = "fault", ""
         if kind != "ready":
             code = self.process.wait()
-            said = said or words.error() or f"its process ended with {code}"
+            copying.join(timeout=2)  # processes that it started may hold the pipe for longer
+            said = said or self._last_error or f"its process ended with {code}"
             raise UserError(said) if kind == "user" else RuntimeError(said)
         self.facts: dict[str, Any] = said
         # A thread, not the loop's own watch on the socket: uvloop's makes it non-blocking, and a burst then fails.
@@ -120,6 +125,14 @@ class EngineProcess:
     def _send(self, kind: str, name: str, *rest: Any) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # the process is gone: `_listen` tells all who wait
             self._connection.send((kind, name, *rest))
+
+    def _copy(self, errors: IO[bytes]) -> None:
+        """Pass the process's standard error on to this one's, and keep the last error named there; in a thread."""
+        with errors:
+            for line in errors:
+                os.write(2, line)
+                if named := ERROR.search(line.decode(errors="replace").rstrip()):
+                    self._last_error = named[1]
 
     def _listen(self) -> None:
         """Pass on what arrives until the process is gone; in a thread."""

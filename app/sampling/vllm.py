@@ -46,6 +46,8 @@ class VllmEngine(Engine):
         UserError: the model cannot be served as asked (context, type).
     """
 
+    steps = "app.sampling.vllm:LlmSteps"
+
     def __init__(
         self,
         model: str,
@@ -64,7 +66,7 @@ class VllmEngine(Engine):
         }
         environment = ENVIRONMENT | ({} if placement.gpus else cpu_environment(placement))
         try:
-            self.process = EngineProcess("app.sampling.vllm:LlmSteps", given, environment, placement.stall_seconds)
+            self.process = EngineProcess(self.steps, given, environment, placement.stall_seconds)
         except UserError as error:
             raise UserError(f"{model}: vLLM cannot serve it as placement.sampling asks: {error}") from error
         except RuntimeError as error:
@@ -112,14 +114,6 @@ class VllmEngine(Engine):
             raise RuntimeError(f"load_weights({path}) while {self.meter.active} requests are under way")
         await self.process.call("load_weights", path)
 
-    async def unfinished(self) -> int:
-        """Requests that the engine itself still holds."""
-        return await self.process.call("unfinished")
-
-    async def aborted_tokens(self) -> int:
-        """Tokens written so far for requests that were aborted."""
-        return await self.process.call("count_aborted_tokens")
-
     async def close(self) -> None:
         """End the engine's process and wait for it."""
         self.process.close()
@@ -143,7 +137,6 @@ class LlmSteps:
         self.llm: LLMEngine = LLMEngine.from_vllm_config(config, disable_log_stats=True)
         self._parameters, self._final, self._lora = SamplingParams, RequestOutputKind.FINAL_ONLY, LoRARequest
         self._adapters: dict[str, LoRARequest] = {}
-        self._aborted_tokens = 0
 
     def describe(self) -> dict[str, Any]:
         return {"context_length": self.llm.model_config.max_model_len}
@@ -156,10 +149,6 @@ class LlmSteps:
         self.llm.add_request(name, {"prompt_token_ids": prompt}, asked, lora_request=lora)
 
     def abort(self, name: str) -> None:
-        outputs = self.llm.output_processor
-        for own_name in outputs.external_req_ids.get(name, []):
-            written = outputs.request_states[own_name].detokenizer
-            self._aborted_tokens += written.num_output_tokens() if written else 0
         self.llm.abort_request([name])
 
     def busy(self) -> bool:
@@ -177,12 +166,6 @@ class LlmSteps:
         if not self.llm.reset_prefix_cache():
             raise RuntimeError(f"load_weights({path}): requests still hold the cache, which belongs to the old weights")
         self.llm.collective_rpc("load_checkpoint", args=(path,))
-
-    def unfinished(self) -> int:
-        return self.llm.get_num_unfinished_requests()
-
-    def count_aborted_tokens(self) -> int:
-        return self._aborted_tokens
 
 
 def cpu_environment(placement: EnginePlacement) -> dict[str, str]:

@@ -6,20 +6,18 @@ import json
 import os
 import posixpath
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
 from app.errors import UserError
 from app.remote_folder import LISTING, Listing, sampled_digest
+from app.training.backend import Backend
 
 KEEP = 2  # the one before last stays in case the last turns out damaged
 
 
-def save(engine: Any, folder: Path, step: int) -> None:
+def save(engine: Backend, folder: Path, step: int) -> None:
     """Save on all ranks after `step` steps."""
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}"
     first = dist.get_rank() == 0
@@ -27,25 +25,20 @@ def save(engine: Any, folder: Path, step: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed here
         temporary.mkdir(parents=True)
     dist.barrier()
-    write(engine, temporary)
+    engine.write(temporary)
     dist.barrier()
     if first:
         files = sorted(f for f in temporary.rglob("*") if f.is_file())
         for file in files:
             _flush(file)
         listed = {str(file.relative_to(temporary)): sampled_digest(file) for file in files}
-        (temporary / LISTING).write_text(json.dumps({"step": step, "facts": layout(engine), "files": listed}))
+        (temporary / LISTING).write_text(json.dumps({"step": step, "facts": engine.layout(), "files": listed}))
         _flush(temporary / LISTING)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         for old in complete(folder)[:-KEEP]:
             shutil.rmtree(old)
     dist.barrier()
-
-
-def write(engine: Any, folder: Path) -> None:
-    """DeepSpeed's files, on all ranks: each writes its part."""
-    engine.save_checkpoint(str(folder), tag="state", save_latest=False, exclude_frozen_parameters=False)
 
 
 def _flush(path: Path) -> None:
@@ -91,7 +84,7 @@ def latest(folder: Path) -> Path | None:
     return found[0]
 
 
-def load(engine: Any, path: Path) -> int:
+def load(engine: Backend, path: Path) -> int:
     """Restore weights and optimiser state; returns the number of steps. Only files this run wrote are read (they are
     pickles). Raises UserError where the ZeRO stage or precision is another one.
     """
@@ -100,42 +93,39 @@ def load(engine: Any, path: Path) -> int:
     return int(listing["step"])
 
 
-def cut_alike(engine: Any, listing: Listing, called: str) -> bool:
+def cut_alike(engine: Backend, listing: Listing, called: str) -> bool:
     """Whether each rank can read the part it finds under its number. ZeRO checkpoints hold a part a worker; at another
     number of workers they must be put together first. Raises UserError where that would not help.
     """
-    then, now = listing["facts"], layout(engine)
-    for key in ("zero", "precision"):
+    then, now = listing["facts"], engine.layout()
+    for key in now.keys() - {"world"}:
         if then[key] != now[key]:
             raise UserError(
                 f"{called}: written with {key} {then[key]}, now it is {now[key]}; set it back, "
                 f"or delete {posixpath.dirname(called)} to start over"
             )
-    return then["zero"] == 0 or then["world"] == now["world"]
+    return engine.alike(then)
 
 
-def restore(engine: Any, path: Path, alike: bool, called: str, converts: bool) -> None:
+def restore(engine: Backend, path: Path, alike: bool, called: str, joins: bool) -> None:
     """Read a checkpoint's files in `path`, which users know as `called`. Where it is not cut alike, those ranks that
-    are told so first bring it into DeepSpeed's universal format beside it, for all that see the same disk.
+    are told so first join its parts beside it, for all that see the same disk.
     """
-    folder = path if alike else path.with_name(f".universal-{path.name}")
+    folder = path if alike else path.with_name(f".joined-{path.name}")
     if not alike:
-        if converts:
-            _convert(path, folder)
+        if joins:
+            engine.join(path, folder)
         dist.barrier()
-    engine._config.load_universal_checkpoint = not alike
-    _load_on_all(engine, called, folder)
-    engine._config.load_universal_checkpoint = False
-    if not alike and converts:
+    _read_on_all(engine, called, folder, not alike)
+    if not alike and joins:
         shutil.rmtree(folder)
 
 
-def _load_on_all(engine: Any, called: str, folder: Path) -> None:
+def _read_on_all(engine: Backend, called: str, folder: Path, joined: bool) -> None:
     """Every rank reads its part; where one cannot, all raise the same UserError instead of waiting for it."""
     failure = ""
     try:
-        where, _ = engine.load_checkpoint(str(folder), tag="state", load_lr_scheduler_states=False)
-        failure = "" if where else "DeepSpeed found nothing to load in it"
+        engine.read(folder, joined)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
     said: list[str] = [""] * dist.get_world_size()
@@ -144,20 +134,3 @@ def _load_on_all(engine: Any, called: str, folder: Path) -> None:
         raise UserError(
             f"{called}: cannot be read ({next(filter(None, said))}); delete it to go on from the one before"
         )
-
-
-def layout(engine: Any) -> dict[str, Any]:
-    """What decides how a checkpoint is cut into files."""
-    precision = "bf16" if engine.bfloat16_enabled() else "fp32"
-    return {"world": dist.get_world_size(), "zero": engine.zero_optimization_stage(), "precision": precision}
-
-
-def _convert(path: Path, folder: Path) -> None:
-    """In a process of its own: DeepSpeed's converter is a script."""
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--input_folder", str(path / "state"), "--output_folder", str(folder / "state")]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{path}: conversion to another number of workers failed:\n{done.stderr[-2000:]}")

@@ -13,22 +13,23 @@ import posixpath
 import shutil
 import socket
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch.distributed as dist
 
 from app.remote_folder import Folder, Listing
 from app.store import Output, cache
 from app.training import checkpoint
+from app.training.backend import Backend
 
 
 class CheckpointStore(Protocol):
     """Checkpoints of one run. `save` and `load` are called on all ranks, the others anywhere."""
 
-    def save(self, engine: Any, step: int) -> None:
+    def save(self, engine: Backend, step: int) -> None:
         """Keep the state after `step` steps."""
 
-    def load(self, engine: Any) -> int:
+    def load(self, engine: Backend) -> int:
         """Restore the newest complete one and return its steps; 0 where there is none."""
 
     def complete(self) -> list[int]:
@@ -49,10 +50,10 @@ class OnDisk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, engine: Any, step: int) -> None:
+    def save(self, engine: Backend, step: int) -> None:
         checkpoint.save(engine, self.folder, step)
 
-    def load(self, engine: Any) -> int:
+    def load(self, engine: Backend) -> int:
         path = checkpoint.latest(self.folder)
         return checkpoint.load(engine, path) if path else 0
 
@@ -73,7 +74,7 @@ class Stored:
     def folder(self, name: str) -> Folder:
         return Folder(posixpath.join(self.uri, name))
 
-    def save(self, engine: Any, step: int) -> None:
+    def save(self, engine: Backend, step: int) -> None:
         name, rank = f"step-{step:08d}", dist.get_rank()
         aside = self.aside / f"{name}-{rank}"
         for left in self.aside.glob(f"step-*-{rank}"):  # by a run that was killed here
@@ -82,14 +83,14 @@ class Stored:
         if rank == 0:
             self.folder(name).remove()
         dist.barrier()
-        checkpoint.write(engine, aside)
+        engine.write(aside)
         parts: list[dict[str, str]] = [{}] * dist.get_world_size()
         dist.all_gather_object(parts, self.folder(name).put(aside))
         shutil.rmtree(aside)
         if rank == 0:
             files = {file: digest for part in parts for file, digest in part.items()}
             ranks = {file: number for number, part in enumerate(parts) for file in part}
-            listing = {"step": step, "facts": checkpoint.layout(engine), "files": files, "ranks": ranks}
+            listing = {"step": step, "facts": engine.layout(), "files": files, "ranks": ranks}
             self.folder(name).commit(listing)
             self._prune(step)
         dist.barrier()
@@ -103,7 +104,7 @@ class Stored:
             elif self._whole(name):
                 kept += 1
 
-    def load(self, engine: Any) -> int:
+    def load(self, engine: Backend) -> int:
         rank = dist.get_rank()
         found: list[tuple[str, Listing] | None] = [self._newest() if rank == 0 else None]
         dist.broadcast_object_list(found, src=0)

@@ -12,15 +12,16 @@ import torch.distributed as dist
 
 from app.policy import BASE
 from app.training import adapters
-from app.training.engine import load_model
+from app.training.backend import Backend
 from app.training.job import Job
+from app.training.model import load_model
 
 
-def export(engine: Any, job: Job, folder: Path, card: str) -> None:
+def export(engine: Backend, job: Job, folder: Path, card: str) -> None:
     """Write the model and its card whole or not at all. All ranks call it: under ZeRO 3 each holds a part of the
     weights.
     """
-    state = _state(engine)
+    state = engine.full_state()
     if dist.get_rank() == 0:
         assert state is not None
         temporary = folder.with_name(f".{folder.name}")
@@ -49,20 +50,6 @@ def _whole(model: Any, state: dict[str, Any], job: Job, folder: Path) -> None:
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     model.config.use_cache = use_cache
     _tokenizer(job).save_pretrained(folder)
-
-
-def _state(engine: Any) -> dict[str, Any] | None:
-    """State dict of the wrapped model on rank 0, with its own names; tied weights stay tied (save_pretrained drops
-    copies).
-    """
-    prefix = "model."
-    if engine.zero_optimization_partition_weights():
-        whole = engine._zero3_consolidated_16bit_state_dict()
-    else:
-        whole = engine.module.state_dict()
-    if dist.get_rank() != 0:
-        return None
-    return {name.removeprefix(prefix): value.detach().cpu() for name, value in whole.items()}
 
 
 def _plain(model: Any, state: dict[str, Any], job: Job) -> tuple[Any, dict[str, Any]]:

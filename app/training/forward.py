@@ -183,13 +183,16 @@ def batch(forward: TokenLogProbs, dataset: Dataset, indices: np.ndarray) -> Rows
 
 
 def sequence_log_probs(
-    engine: Any, rows: Rows, device: torch.device, of: Callable[[torch.Tensor], torch.Tensor] | None = None
+    forward: Callable[..., torch.Tensor],
+    rows: Rows,
+    device: torch.device,
+    of: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Summed log-probabilities of a batch's completions, (sequences,) float32, 0 for one without targets.
 
     With `of`, the sums of what it makes of the tokens' log-probabilities, (T,) -> (T,).
     """
-    logps = engine(**tensors(rows, device))
+    logps = forward(**tensors(rows, device))
     owners = torch.from_numpy(rows.owners).to(device)
     return per_sequence(of(logps) if of else logps, owners, rows.sequences)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +14,15 @@ from app.errors import UserError
 from app.records import seed_from
 from app.remote_folder import publish
 from app.training import losses
+from app.training.backend import Backend
 from app.training.checkpoint_store import CheckpointStore, checkpoint_store
 from app.training.dataset import Dataset, check_vocabulary, unrelated
-from app.training.engine import build
 from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
+from app.training.model import build
 from app.training.model_card import card
 from app.training.objectives import Batch, objective_of
 from app.training.preemption import Deadline, Notice, agree
@@ -71,7 +71,7 @@ class Trainer:
         self.unrelated = unrelated(dataset, job.settings.max_length) if self.objective.unrelated else None
         self.divergence = 0.0  # of the step
         other = self._other_reference()  # before the engine: two models would not fit where one does
-        self.engine: Any = build(job, device)
+        self.engine: Backend = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
         check_vocabulary(dataset, model.config.get_text_config().vocab_size, f"the model {job.policy}")
@@ -98,7 +98,7 @@ class Trainer:
         try:
             return [reference(engine, dataset, other, self.device) for dataset in self._compared()]
         finally:
-            engine.destroy()
+            engine.close()
 
     def train(self) -> None:
         """From the last complete checkpoint to the exported model, or to where the driver says it is over."""
@@ -179,10 +179,7 @@ class Trainer:
         row = dict(zip(self.sums, sums.tolist(), strict=True))
         self.check(step, row)
         rate = learning_rate(self.job.settings, step, self.order.steps)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        norm = self.engine.step(rate)
         if not math.isfinite(norm):
             raise self.diverged(step, f"the gradient norm is {norm}")
         return self.report(row, examples, time.perf_counter() - began) | {
@@ -203,8 +200,7 @@ class Trainer:
                 losses.astray(seen.policy.detach(), seen.reference, seen.lengths, self.job.settings.precision),
             )
         loss, sums = self.objective.loss(seen)
-        # DeepSpeed averages over workers; the loss is a share of the whole step's sum, hence the factor.
-        self.engine.backward(loss * (self.world / scale), scale_wrt_gas=False)
+        self.engine.backward(loss / scale)
         own = {"loss": float(loss.detach()) / scale, "computed": float(rows.computed)}
         if len(part):
             own |= {"tokens": float(len(rows.targets)), **sums}

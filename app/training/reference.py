@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from app.records import digest
 from app.remote_folder import file_of
 from app.store import filesystem
 from app.training import adapters
+from app.training.backend import Backend
 from app.training.dataset import Dataset
 from app.training.forward import batch, sequence_log_probs
 from app.training.job import Job
@@ -25,7 +25,7 @@ from app.training.sampler import micro_batches
 from app.training.trees import Rows
 
 
-def reference(engine: Any, dataset: Dataset, job: Job, device: torch.device) -> np.ndarray:
+def reference(engine: Backend, dataset: Dataset, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of an example's branches under the start weights, (examples, branches) float32.
 
     The engine must still hold the start weights. Computed on all ranks and kept beside the run's training stages under
@@ -55,7 +55,7 @@ def stored(dataset: Dataset, job: Job, device: torch.device) -> np.ndarray | Non
     return np.stack([table[name].to_numpy() for name in table.column_names if name != "id"], axis=1)
 
 
-def live(engine: Any, rows: Rows, device: torch.device) -> torch.Tensor:
+def live(engine: Backend, rows: Rows, device: torch.device) -> torch.Tensor:
     """The same for the sequences of a batch, by the model without its adapters, (sequences,)."""
     with torch.no_grad(), adapters.without(engine.module.model):
         return sequence_log_probs(engine, rows, device)
@@ -81,7 +81,7 @@ def digest_of(*arrays: np.ndarray) -> str:
     return out.hexdigest()
 
 
-def log_probs(engine: Any, dataset: Dataset, indices: np.ndarray, job: Job, device: torch.device) -> np.ndarray:
+def log_probs(engine: Backend, dataset: Dataset, indices: np.ndarray, job: Job, device: torch.device) -> np.ndarray:
     """Summed log-probabilities of examples under the engine's weights, (len(indices), branches), on all ranks alike.
 
     Every team of ranks takes its micro-batches; the parts are summed (each example is computed by one team).
@@ -103,7 +103,7 @@ def log_probs(engine: Any, dataset: Dataset, indices: np.ndarray, job: Job, devi
 
 
 def divergence(
-    engine: Any, unrelated: Dataset, known: np.ndarray | None, examples: np.ndarray, job: Job, device: torch.device
+    engine: Backend, unrelated: Dataset, known: np.ndarray | None, examples: np.ndarray, job: Job, device: torch.device
 ) -> float:
     """KTO's reference point of a step: mean log pi/ref of its prompts with unrelated completions, at least 0, in nats.
 

@@ -25,7 +25,6 @@ _RELATIONS = {
     "implies": "=>",
 }
 _SEPARATORS = (",", ";", "and", "or", "where", "newline", "implies", "quad")
-_CLOSING = frozenset({")", "]", "\\}", "}", ">>"})
 _BASED = re.compile(r"([0-9A-Fa-f]+)_\{?(?:\\text\{)?\s*(\d{1,2}|two|three|eight|ten|sixteen)\s*\}{0,2}")
 _BASE_WORDS = {"two": 2, "three": 3, "eight": 8, "ten": 10, "sixteen": 16}
 _MAX_NOUNS = 8

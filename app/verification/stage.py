@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from app.problems.select import Problems
-from app.records import Problem, Trace, Verdict
+from app.records import Verdict
 from app.shard_stats import Receipt
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
-from app.verification.judge import judge_batch
 from app.verification.settings import VerificationSettings
 from app.verification.verifier import verdicts as verdicts_of
 from app.verification.verifier import verifier_of
@@ -40,21 +39,6 @@ class VerificationWorker:
             counts[verdict.outcome] = counts.get(verdict.outcome, 0) + 1
         counts |= reason_counts(zip(asked, verdicts, strict=True))
         return self.output.write_shard(index, Verdict.table(verdicts), counts)
-
-
-def judge_traces(traces: list[Trace], problems: dict[str, Problem]) -> list[Verdict]:
-    """One Verdict a trace, same order, against its problem's reference answer."""
-    ids, asked = [t.id for t in traces], [t.problem_id for t in traces]
-    return judge_rows(ids, asked, [t.text for t in traces], [t.finish_reason for t in traces], problems)
-
-
-def judge_rows(
-    ids: list[str], asked: list[str], texts: list[str], endings: list[str], problems: dict[str, Problem]
-) -> list[Verdict]:
-    """The same from columns: ids of traces and of their problems, what the traces say and how they ended."""
-    rows = [problems[name] for name in asked]
-    verdicts = judge_batch([p.answer for p in rows], texts, [p.statement for p in rows], endings)
-    return [replace(verdict, trace_id=name) for verdict, name in zip(verdicts, ids, strict=True)]
 
 
 def reason_counts(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, float]:

@@ -75,8 +75,6 @@ _TABLE: dict[str, list[tuple[str, F]]] = {
     "bit": [("bit bits", F(1)), ("byte bytes", F(8))],
 }
 
-Dimension = tuple[tuple[str, int], ...]  # (base dimension, exponent), sorted, no zero exponents
-
 UNITS: dict[str, tuple[dict[str, int], F]] = {}
 for _dimension, _rows in _TABLE.items():
     for _names, _scale in _rows:

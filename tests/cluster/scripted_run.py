@@ -19,7 +19,8 @@ from app.sampling.settings import SamplingSettings
 from app.shard_stats import Receipt
 from app.shardmap import Pool, map_shards
 from app.store import Output
-from app.verification.stage import VerificationWorker, judge_traces
+from app.verification.stage import VerificationWorker
+from tests.judging import judge_traces
 
 SETTINGS = SamplingSettings(samples=4, problems_per_shard=2)
 PROBLEMS = [Problem(digest(i), f"What is {i} mod 4?", str(i % 4), "train", "test", None, "{}") for i in range(80)]

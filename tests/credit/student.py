@@ -17,7 +17,7 @@ from app.rendering import Renderer
 from app.sampling.engine import Completion, Engine, Request, check_fits
 from app.sampling.requests import sample_n
 from app.store import Output
-from app.verification.stage import judge_traces
+from tests.judging import judge_traces
 
 RECIPE = {
     "name": "test",

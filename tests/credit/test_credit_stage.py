@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from app.credit.stage import CreditWorker
-from app.problems.world_oracle import first_wrong_line
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.shard_stats import Receipt
 from app.store import Output
+from benchmarks.world_oracle import first_wrong_line
 from tests.credit import student as world
 
 

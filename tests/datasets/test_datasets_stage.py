@@ -18,11 +18,11 @@ from app.datasets.settings import RftSettings
 from app.datasets.stage import run
 from app.errors import UserError
 from app.methods import find
-from app.problems.world_oracle import first_wrong_line
 from app.progress import Progress
 from app.records import Example, PreferencePair, Problem, StepValue, Trace, Verdict
 from app.stage import Stage, StageContext
 from app.store import Output
+from benchmarks.world_oracle import first_wrong_line
 from tests.credit import student as world
 from tests.credit.bernoulli import trace, verdict
 

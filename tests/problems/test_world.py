@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from app.errors import UserError
 from app.problems import world_text
-from app.problems.world import CAREFUL, LARGEST, SPLITS, Event, Story, Teacher, World, make_problems, teacher_solution
-from app.problems.world_oracle import first_wrong_line
+from app.problems.world import CAREFUL, LARGEST, SPLITS, Event, Story, Teacher, World, make_problems
 from app.records import Problem
+from benchmarks.world_oracle import first_wrong_line
+from tests.teacher import teacher_solution
 
 MODEL = Path(__file__).parents[2] / "app" / "problems" / "world_model"
 HASTY = Teacher(careful=0.0, merge=(0.1, 0.5, 0.4))

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from app.problems.world import make_problems, teacher_solution
+from app.problems.world import make_problems
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import (
@@ -29,6 +29,7 @@ from app.sampling import utilisation
 from app.stage import Stage, StageContext
 from app.store import Output
 from app.verification import judge_batch
+from tests.teacher import teacher_solution
 
 SKILL = {"base": 0.04, "sft": 0.66, "rft": 0.80, "dpo": 0.71, "step_dpo": 0.84}  # chance that a solution is right
 TRAINED = ("sft", "rft", "dpo", "step_dpo")

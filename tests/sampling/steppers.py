@@ -25,7 +25,9 @@ class Echo:
         if fails == "fault":
             raise OSError("no room")
         if fails == "dies":
-            os.write(2, b"MemoryError: all of it is gone\n")
+            os.write(2, b"KeyError: first\n(EngineCore pid=7) torch.OutOfMemoryError: all of it is gone\nand so on\n")
+            os._exit(3)
+        if fails == "silently":
             os._exit(3)
         self.slots, self.steps = slots, 0
         self.asked: dict[str, tuple[int, int]] = {}

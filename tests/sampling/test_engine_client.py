@@ -175,12 +175,17 @@ def test_requests_sent_to_a_process_that_was_killed_are_not_lost_silently(engine
     [
         ("user", UserError, "^no such thing$"),
         ("fault", RuntimeError, "OSError: no room"),
-        ("dies", RuntimeError, "MemoryError: all of it is gone"),
+        ("dies", RuntimeError, "^torch.OutOfMemoryError: all of it is gone$"),
+        ("silently", RuntimeError, "^its process ended with 3$"),
     ],
 )
-def test_a_failed_start_says_why(fails: str, error: type[Exception], message: str) -> None:
+def test_a_failed_start_says_why(
+    fails: str, error: type[Exception], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the process wrote to its standard error is on ours, too."""
     with pytest.raises(error, match=message):
         start(fails=fails)
+    assert ("and so on" in capfd.readouterr().err) == (fails == "dies")
 
 
 def test_the_engine_ends_with_the_process_that_asks() -> None:

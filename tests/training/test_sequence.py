@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from app.errors import UserError
-from app.training import engine, forward
+from app.training import deepspeed_backend, forward
 from app.training.forward import batch, check_tree, tensors
 from app.training.loop import Trainer
 from app.training.metrics import read
@@ -53,14 +53,14 @@ def trainer(model: Path, root: Path, case: str, workers: int = 1, share: int = 1
 
 def as_if_large(patch: pytest.MonkeyPatch) -> None:
     """A few logits at a time, and under ZeRO 3 no weight small enough to stay on every worker."""
-    inner = engine.deepspeed_config
+    inner = deepspeed_backend.deepspeed_config
 
     def config(*arguments: Any) -> dict[str, Any]:
         out = inner(*arguments)
         out["zero_optimization"]["stage3_param_persistence_threshold"] = 0
         return out
 
-    patch.setattr(engine, "deepspeed_config", config)
+    patch.setattr(deepspeed_backend, "deepspeed_config", config)
     patch.setattr(forward, "LOGITS", 64 * 7)
 
 

@@ -1,4 +1,4 @@
-"""The oracle of the grade-school world: the first wrong line of any trace. For tests and benchmarks only.
+"""The oracle of the grade-school world: the first wrong line of any trace.
 
 Training must never see it: credit has to find the same line from final answers alone.
 """
