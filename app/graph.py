@@ -14,7 +14,7 @@ from app.policy import base_policy, file_digest
 from app.recipe import EngineRole, Recipe
 from app.runs import BASE, Run
 from app.stage import Stage, StageContext
-from app.training.settings import PreferenceSettings
+from app.training.settings import ReferenceSettings
 from app.verification.verifier import verifier_of
 
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
@@ -237,7 +237,7 @@ class _Builder:
         assert run.training
         settings = run.training.model_dump(mode="json", exclude=HOW) | self.seeded
         inputs = {"dataset": dataset} | self.role("start", start, settings)
-        if reference and isinstance(run.training, PreferenceSettings):
+        if reference and isinstance(run.training, ReferenceSettings):
             inputs |= self.role("reference", reference, settings)
         options: dict[str, Any] = {"settings": run.training, "method": run.method.name}
         options |= {"start": self.models.get(start), "reference": self.models.get(reference or "")}

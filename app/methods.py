@@ -18,6 +18,8 @@ from app.datasets.settings import (
     AdvantageNllSettings,
     AdvantageSftSettings,
     DpoSettings,
+    LabelledStepsSettings,
+    LabelledTracesSettings,
     PrmSettings,
     RftSettings,
     SftSettings,
@@ -25,7 +27,7 @@ from app.datasets.settings import (
 )
 from app.errors import UserError, nearest
 from app.settings import Settings
-from app.training.settings import PreferenceSettings, TrainSettings
+from app.training.settings import BceSettings, KtoSettings, NegativesSettings, PreferenceSettings, TrainSettings
 
 TEACHER, SAMPLES, CREDIT = "teacher", "samples", "credit"  # what a data set may need
 
@@ -107,6 +109,8 @@ _NO_GOOD_STEP = (
     "exhaustive, credit.correct_traces, credit.traces_per_problem"
 )
 
+_NO_TRACE = "No sampled trace came to its own end and could be judged; raise sampling.max_tokens or sampling.samples"
+
 for _method in (
     Method(
         "sft",
@@ -169,6 +173,37 @@ for _method in (
         _credit,
         ("#a03c4f", "#ec93a3"),
         _NO_GOOD_STEP,
+    ),
+    Method(
+        "kto",
+        "KTO",
+        "app.datasets.builders:labelled_traces",
+        LabelledTracesSettings,
+        KtoSettings,
+        _samples,
+        ("#6b7a00", "#b7c73d"),
+        _NO_TRACE,
+    ),
+    Method(
+        "negatives",
+        "negative samples",
+        "app.datasets.builders:labelled_traces",
+        LabelledTracesSettings,
+        NegativesSettings,
+        _samples,
+        ("#3c5a78", "#93b4d4"),
+        _NO_TRACE,
+    ),
+    Method(
+        "step_bce",
+        "step BCE",
+        "app.datasets.builders:labelled_steps",
+        LabelledStepsSettings,
+        BceSettings,
+        _credit,
+        ("#1b8fa6", "#62c8dc"),
+        "Credit labelled no step: no problem has a correct and a wrong trace, or no first step's value is known; raise "
+        "sampling.samples or credit.rollouts",
     ),
     Method(
         "prm",

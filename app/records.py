@@ -240,6 +240,35 @@ class Example(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledExample(Record):
+    """A completion, or one step of one, that is right or wrong by itself. `label` as in TRL: true = desirable."""
+
+    id: str
+    problem_id: str
+    trace_id: str
+    prompt_token_ids: list[int]
+    completion_token_ids: list[int]
+    prompt: str
+    completion: str
+    label: bool
+    weight: float = 1.0
+
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("trace_id", pa.string(), nullable=False),
+            pa.field("prompt_token_ids", TOKENS, nullable=False),
+            pa.field("completion_token_ids", TOKENS, nullable=False),
+            pa.field("prompt", pa.string(), nullable=False),
+            pa.field("completion", pa.string(), nullable=False),
+            pa.field("label", pa.bool_(), nullable=False),
+            pa.field("weight", pa.float64(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PreferencePair(Record):
     """Chosen over rejected after a shared prompt. The prompt's last `prefix_tokens` tokens are the shared steps.
 

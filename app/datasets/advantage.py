@@ -44,7 +44,7 @@ def step_examples(
     out: dict[tuple[tuple[int, ...], tuple[int, ...]], Example] = {}
     for row in rows:
         trace = named[row.trace_id]
-        ids = _step(trace, row, texts.end_id) if completion == "step" else _rest(trace, row, pool, texts.end_id)
+        ids = step_tokens(trace, row, texts.end_id) if completion == "step" else _rest(trace, row, pool, texts.end_id)
         if ids is None:
             continue
         before = trace.token_ids[: row.start]
@@ -64,7 +64,7 @@ def step_examples(
     return list(out.values())
 
 
-def _step(trace: Trace, row: StepValue, end_id: int) -> list[int]:
+def step_tokens(trace: Trace, row: StepValue, end_id: int) -> list[int]:
     """The step's tokens; the last step is closed by the end token."""
     last = row.end == len(trace.token_ids)
     return with_end(trace, end_id)[row.start : None if last else row.end]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from app.datasets import unpaired
 from app.datasets.advantage import good_steps, step_examples
 from app.datasets.pairs import dpo_pairs, pits, step_pairs
 from app.datasets.prm import StepLabel, step_labels
@@ -15,13 +16,15 @@ from app.datasets.settings import (
     AdvantageNllSettings,
     AdvantageSftSettings,
     DpoSettings,
+    LabelledStepsSettings,
+    LabelledTracesSettings,
     PrmSettings,
     RftSettings,
     SftSettings,
     StepDpoSettings,
 )
 from app.datasets.sources import NOTHING, Sources
-from app.records import Example, PreferencePair, StepValue
+from app.records import Example, LabelledExample, PreferencePair, StepValue
 
 Made = tuple[pa.Table, dict[str, float]]
 
@@ -113,6 +116,25 @@ def _good_steps(sources: Sources, settings: AdvantageSftSettings, weighted: bool
         yield Example.table(made), _example_counts(made) | counts
 
 
+def labelled_traces(sources: Sources, settings: LabelledTracesSettings) -> Iterator[Made]:
+    """Own right and wrong traces, each by itself."""
+    for shard in sources.shards():
+        made: list[LabelledExample] = []
+        for problem, samples in sources.judged(shard):
+            made += unpaired.labelled_traces(samples, settings.per_problem, sources.seed, sources.texts(problem))
+        yield LabelledExample.table(made), _labelled_counts(made)
+
+
+def labelled_steps(sources: Sources, _: LabelledStepsSettings) -> Iterator[Made]:
+    """Right steps, and the first wrong one of a wrong trace, each by itself."""
+    for shard in sources.shards():
+        credit = sources.credit(shard)
+        made: list[LabelledExample] = []
+        for problem, samples in sources.judged(shard):
+            made += unpaired.labelled_steps(credit(problem.id).values, samples, sources.texts(problem))
+        yield LabelledExample.table(made), _labelled_counts(made)
+
+
 def prm(sources: Sources, settings: PrmSettings) -> Iterator[Made]:
     """Labels of the steps of every trace that credit looked at."""
     for shard in sources.shards():
@@ -131,6 +153,12 @@ def prm(sources: Sources, settings: PrmSettings) -> Iterator[Made]:
 
 def _example_counts(examples: list[Example]) -> dict[str, float]:
     return {"examples": len(examples), "tokens": sum(len(e.completion_token_ids) for e in examples)}
+
+
+def _labelled_counts(examples: list[LabelledExample]) -> dict[str, float]:
+    right = sum(example.label for example in examples)
+    tokens = sum(len(e.completion_token_ids) for e in examples)
+    return {"examples": len(examples), "tokens": tokens, "right": right, "wrong": len(examples) - right}
 
 
 def _pair_counts(made: list[PreferencePair]) -> dict[str, float]:

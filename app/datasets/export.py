@@ -1,6 +1,6 @@
 """Training sets under the column names TRL's trainers and the `datasets` library read: text only, no token ids.
 
-    datasets.load_dataset("parquet", data_files="trl-00000.parquet")     SFTTrainer, DPOTrainer, PRM trainers
+    datasets.load_dataset("parquet", data_files="trl-00000.parquet")     SFT, DPO, KTO and PRM trainers
     datasets.load_dataset("json", data_files="trl.jsonl")
 
 The prompt holds the shared steps. A trainer that encodes these texts may cut them into other tokens than the policy
@@ -16,12 +16,16 @@ import pyarrow as pa
 
 from app.store import Output
 
-COLUMNS = (["prompt", "completion"], ["prompt", "chosen", "rejected"])  # of our records; step labels: prm.stepwise
+COLUMNS = (  # of our records; step labels: prm.stepwise
+    ["prompt", "completion", "label"],
+    ["prompt", "completion"],
+    ["prompt", "chosen", "rejected"],
+)
 BATCH = 10_000  # rows turned into Python at a time
 
 
 def trl_table(part: pa.Table) -> pa.Table:
-    """The text columns of a table of Example or PreferencePair rows."""
+    """The text columns of a table of Example, LabelledExample or PreferencePair rows."""
     columns = next(names for names in COLUMNS if set(names) <= set(part.column_names))
     return part.select(columns)
 

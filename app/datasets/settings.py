@@ -59,6 +59,16 @@ class AdvantageNllSettings(AdvantageSftSettings):
     min_advantage: float = Field(default=0.05, gt=0, le=1)
 
 
+class LabelledTracesSettings(Settings):
+    """The policy's own finished traces with their verdicts."""
+
+    per_problem: int = Field(default=4, ge=1)  # most right and most wrong ones of a problem, each distinct
+
+
+class LabelledStepsSettings(Settings):
+    """Steps that are right or wrong, of the traces that credit looked at: docs/credit.md, Right and wrong steps."""
+
+
 class PrmSettings(Settings):
     """Step labels for process reward models."""
 

@@ -7,7 +7,7 @@ order that does not depend on the number of workers needs random access.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from app.errors import UserError
 from app.store import Output
 from app.training.pair_weights import pair_weights
-from app.training.settings import PreferenceSettings
+from app.training.settings import PreferenceSettings, TrainSettings
 from app.training.trees import Rows, grow, pack
 
 SINGLE, PAIR = ("completion_token_ids",), ("chosen_token_ids", "rejected_token_ids")  # columns of branches
+LABEL = "label"  # column of what a single completion is: right or wrong
 COUNTS = (
     "correct_before",
     "judged_before",
@@ -57,7 +58,9 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Prompts with one completion (SFT, RFT) or several, chosen then rejected (the DPO methods), and a weight each."""
+    """Prompts with one completion (SFT, RFT, labelled ones) or several, chosen then rejected (the DPO methods), and a
+    weight each.
+    """
 
     ids: list[str]
     problems: np.ndarray  # (rows,) int64: equal numbers are equal problems
@@ -65,6 +68,7 @@ class Dataset:
     branches: tuple[Ragged, ...]
     weights: np.ndarray  # (rows,) float64
     skipped: dict[str, int]  # reason -> rows left out
+    labels: np.ndarray | None = None  # (rows,) bool: right or wrong, where the data set says so
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,16 +111,20 @@ class Dataset:
         return np.stack([branch.lengths[indices] for branch in self.branches], axis=1)
 
 
-def load(output: Output, max_length: int, preference: PreferenceSettings | None = None) -> Dataset:
+def load(output: Output, max_length: int, settings: TrainSettings | None = None) -> Dataset:
     """Read a data set stage, of single solutions or of pairs as its columns tell. Rows that cannot be used are left out
-    and counted; UserError where none is left, or where `preference` is given and there are no pairs.
+    and counted; UserError where none is left, or where the columns are missing that the settings' loss needs.
     """
     there = output.columns()
-    if preference is not None and PAIR[0] not in there:
-        raise UserError(f"{output.uri}: a loss on pairs needs a column {PAIR[0]}; the method's data set has none")
+    preference = settings if isinstance(settings, PreferenceSettings) else None
+    needed = PAIR[0] if preference else LABEL if settings and settings.labels else None
+    if needed and needed not in there:
+        kind = "pairs" if preference else "labelled examples"
+        raise UserError(f"{output.uri}: a loss on {kind} needs a column {needed}; the method's data set has none")
     names = list(PAIR if PAIR[0] in there else SINGLE)
     by_counts = preference is not None and preference.weights == "certainty"
-    columns = ["id", "problem_id", "prompt_token_ids", *names, "weight", *(COUNTS if by_counts else ())]
+    labels = [LABEL] if needed == LABEL else []
+    columns = ["id", "problem_id", "prompt_token_ids", *names, "weight", *labels, *(COUNTS if by_counts else ())]
     table = output.read(columns).combine_chunks()
     if by_counts:
         factor = pair_weights(*(table[name].to_numpy(zero_copy_only=False) for name in COUNTS))
@@ -141,6 +149,7 @@ def load(output: Output, max_length: int, preference: PreferenceSettings | None 
         tuple(Ragged.of(table[name]) for name in names),
         table["weight"].to_numpy(),
         {reason: count for reason, count in skipped.items() if count},
+        table[LABEL].to_numpy(zero_copy_only=False) if labels else None,
     )
     return listed(dataset) if preference is not None and preference.loss == "listwise" else dataset
 
@@ -169,6 +178,25 @@ def listed(pairs: Dataset) -> Dataset:
         np.array([pairs.weights[rows].mean() for rows in groups.values()]),
         pairs.skipped,
     )
+
+
+def unrelated(dataset: Dataset, max_length: int) -> Dataset:
+    """Each prompt with the completion of another problem's row, each completion once, cut to `max_length`.
+
+    What KTO's reference point is estimated from (2402.01306: mismatched outputs of the same batch). Here the partner is
+    fixed, so that its reference log-probability is computed once. Rows in order of problems are shifted by the largest
+    problem's count: only where that is more than half of all may a partner be of the same problem. Raises UserError
+    where all rows are of one problem.
+    """
+    order = np.argsort(dataset.problems, kind="stable")
+    most = int(np.bincount(dataset.problems).max())
+    if most == len(order):
+        raise UserError("all rows are of one problem: kto needs completions of others; use more problems, or step_bce")
+    partner = np.empty_like(order)
+    partner[order] = np.roll(order, -most)
+    room = max_length - dataset.prompts.lengths
+    cut = [dataset.branches[0][other][: room[row]] for row, other in enumerate(partner)]
+    return replace(dataset, branches=(Ragged.joined(cut),), labels=None)
 
 
 def _distinct(rows: list[int], branch: Ragged) -> list[int]:

@@ -182,10 +182,19 @@ def batch(forward: TokenLogProbs, dataset: Dataset, indices: np.ndarray) -> Rows
     return dataset.rows(indices, multiple=forward.multiple)
 
 
-def sequence_log_probs(forward: Callable[..., torch.Tensor], rows: Rows, device: torch.device) -> torch.Tensor:
-    """Summed log-probabilities of a batch's completions, (sequences,) float32, 0 for one without targets."""
+def sequence_log_probs(
+    forward: Callable[..., torch.Tensor],
+    rows: Rows,
+    device: torch.device,
+    of: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Summed log-probabilities of a batch's completions, (sequences,) float32, 0 for one without targets.
+
+    With `of`, the sums of what it makes of the tokens' log-probabilities, (T,) -> (T,).
+    """
     logps = forward(**tensors(rows, device))
-    return per_sequence(logps, torch.from_numpy(rows.owners).to(device), rows.sequences)
+    owners = torch.from_numpy(rows.owners).to(device)
+    return per_sequence(of(logps) if of else logps, owners, rows.sequences)
 
 
 def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ def run(context: StageContext) -> None:
         pass_on(context, passed)
         return
     job = make_job(context)
-    dataset = load(job.dataset, job.settings.max_length, job.preference)
+    dataset = load(job.dataset, job.settings.max_length, job.settings)
     check_start(job, dataset)
     if job.settings.judged:
         import_module(context.stage.options["evaluator"]).check(context.recipe, context.inputs["held_out"])

@@ -1,4 +1,4 @@
-"""The training loop: what every worker runs, for all four methods."""
+"""The training loop: what every worker runs, whatever the objective."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.remote_folder import publish
 from app.training import losses
 from app.training.backend import Backend
 from app.training.checkpoint_store import CheckpointStore, checkpoint_store
-from app.training.dataset import Dataset, check_vocabulary
+from app.training.dataset import Dataset, check_vocabulary, unrelated
 from app.training.export import export
 from app.training.flops import TokenCost, peak
 from app.training.forward import batch, sequence_log_probs
@@ -24,11 +24,12 @@ from app.training.job import Job
 from app.training.metrics import Feed, MetricsFile, metrics_of
 from app.training.model import build
 from app.training.model_card import card
+from app.training.objectives import Batch, objective_of
 from app.training.preemption import Deadline, Notice, agree
-from app.training.reference import live, reference, stored
+from app.training.reference import divergence, live, reference, stored
 from app.training.sampler import Sampler, micro_batches, sampler_for
 from app.training.sequence import Team
-from app.training.settings import TrainSettings
+from app.training.settings import ReferenceSettings, TrainSettings
 from app.training.trees import Rows
 
 
@@ -65,26 +66,37 @@ class Trainer:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Sampler = sampler_for(job.settings, dataset.problems, job.seed)
         self.lengths = dataset.lengths
+        self.objective = objective_of(job.settings)
+        self.sums = ("loss", "tokens", "computed", *self.objective.sums)
+        self.unrelated = unrelated(dataset, job.settings.max_length) if self.objective.unrelated else None
+        self.divergence = 0.0  # of the step
         other = self._other_reference()  # before the engine: two models would not fit where one does
         self.engine: Backend = build(job, device)
         self.team: Team = self.engine.module.team
         model = self.engine.module.model
         check_vocabulary(dataset, model.config.get_text_config().vocab_size, f"the model {job.policy}")
         self.cost, self.peak = TokenCost(model), peak(device, job.placement.peak_tflops)
-        pairs = job.preference
-        at_start = pairs is not None and pairs.reference == "stored" and pairs.loss != "simpo" and other is None
-        self.reference = reference(self.engine, dataset, job, device) if at_start else other
+        is_stored = isinstance(job.settings, ReferenceSettings) and job.settings.reference == "stored"
+        if other is None and is_stored and self.objective.compares:
+            other = [reference(self.engine, each, job, device) for each in self._compared()]
+        self.reference, self.unrelated_reference = [*(other or []), None, None][:2]
 
-    def _other_reference(self) -> np.ndarray | None:
-        """Log-probabilities of the pairs under a policy that is not the start: the one a chain of rounds began with."""
-        if self.job.reference is None or not self.job.preference or self.job.preference.loss == "simpo":
+    def _compared(self) -> list[Dataset]:
+        """What reference log-probabilities are needed of."""
+        return [self.dataset] + ([self.unrelated] if self.unrelated else [])
+
+    def _other_reference(self) -> list[np.ndarray] | None:
+        """Log-probabilities under a policy that is not the start: the one a chain of rounds began with."""
+        if self.job.reference is None or not self.objective.compares:
             return None
         other = replace(self.job, policy=self.job.reference.path, fingerprint=self.job.reference.fingerprint)
-        if (known := stored(self.dataset, other, self.device)) is not None:
-            return known
+        known = [stored(dataset, other, self.device) for dataset in self._compared()]
+        found = [values for values in known if values is not None]
+        if len(found) == len(known):
+            return found
         engine = build(other, self.device)
         try:
-            return reference(engine, self.dataset, other, self.device)
+            return [reference(engine, dataset, other, self.device) for dataset in self._compared()]
         finally:
             engine.close()
 
@@ -152,8 +164,11 @@ class Trainer:
         torch.manual_seed(seed_from("step", self.job.seed, step, self.rank))  # dropout, for models that have it
         examples = self.order.step(step)
         self.comparing = step == 0 and self.starts_at_reference
-        scale = self.scale(examples)
-        sums = torch.zeros(len(SUMS), dtype=torch.float64)
+        scale = self.objective.scale(self.dataset.weights[examples], self.dataset.completion_lengths(examples))
+        if self.unrelated:
+            known = self.unrelated_reference
+            self.divergence = divergence(self.engine, self.unrelated, known, examples, self.job, self.device)
+        sums = torch.zeros(len(self.sums), dtype=torch.float64)
         size, groups = self.job.settings.micro_batch, self.order.groups
         for part in micro_batches(examples, self.lengths, size, self.team.count, groups):
             mine = self.micro_step(part[self.team.index], examples, scale)
@@ -161,7 +176,7 @@ class Trainer:
         if self.world > 1:
             sums = sums.to(self.device)
             dist.all_reduce(sums)
-        row = dict(zip(SUMS, sums.tolist(), strict=True))
+        row = dict(zip(self.sums, sums.tolist(), strict=True))
         self.check(step, row)
         rate = learning_rate(self.job.settings, step, self.order.steps)
         norm = self.engine.step(rate)
@@ -173,68 +188,45 @@ class Trainer:
             "grad_norm": norm,
         }
 
-    def scale(self, examples: np.ndarray) -> float:
-        """What the summed loss of a step is divided by: weighted tokens (NLL) or the weights of the pairs."""
-        weights = self.dataset.weights[examples]
-        if self.job.preference:
-            return float(weights.sum())
-        return float((weights * self.dataset.completion_lengths(examples)[:, 0]).sum())
-
     def micro_step(self, part: np.ndarray, examples: np.ndarray, scale: float) -> torch.Tensor:
-        """Forward and backward of one micro-batch; returns its share of SUMS."""
+        """Forward and backward of one micro-batch; returns its share of the step's sums."""
         indices = part if len(part) else examples[:1]  # an idle worker still joins the collectives, with weight 0
         rows = batch(self.engine.module, self.dataset, indices)
-        sequences = sequence_log_probs(self.engine, rows, self.device)
-        weights = torch.tensor(self.dataset.weights[indices] if len(part) else [0.0], device=self.device).float()
-        sums: dict[str, float] = {}
-        if self.job.preference:
-            loss, sums = self.pair_loss(sequences, self.reference_of(indices, rows), indices, weights)
-        else:
-            loss = losses.nll(sequences, weights)
+        policy = sequence_log_probs(self.engine, rows, self.device, self.objective.of_tokens)
+        seen = self.batch(policy.view(len(indices), -1), rows, indices, idle=not len(part))
+        if self.comparing:
+            self.astray = max(
+                self.astray,
+                losses.astray(seen.policy.detach(), seen.reference, seen.lengths, self.job.settings.precision),
+            )
+        loss, sums = self.objective.loss(seen)
         self.engine.backward(loss / scale)
-        return _sums(
-            loss=float(loss.detach()) / scale,
-            tokens=len(rows.targets) if len(part) else 0,
-            computed=rows.computed,
-            **(sums if len(part) else {}),
+        own = {"loss": float(loss.detach()) / scale, "computed": float(rows.computed)}
+        if len(part):
+            own |= {"tokens": float(len(rows.targets)), **sums}
+        return torch.tensor([own.get(name, 0.0) for name in self.sums], dtype=torch.float64)
+
+    def batch(self, policy: torch.Tensor, rows: Rows, indices: np.ndarray, idle: bool) -> Batch:
+        """What the objective sees of examples; those of an idle worker weigh nothing."""
+        weights, labels = self.dataset.weights[indices], self.dataset.labels
+        return Batch(
+            policy,
+            self.reference_of(indices, rows),
+            torch.from_numpy(self.dataset.completion_lengths(indices)).to(self.device),
+            torch.from_numpy(weights * (not idle)).to(self.device).float(),
+            torch.from_numpy(np.ones(len(indices), bool) if labels is None else labels[indices]).to(self.device),
+            self.divergence,
         )
 
     def reference_of(self, indices: np.ndarray, rows: Rows) -> torch.Tensor:
-        """Reference log-probabilities of pairs, (pairs, branches): stored, or by the model without its adapters."""
-        assert self.job.preference
-        if self.job.preference.loss == "simpo":  # it has no reference: gains and margins are the policy's own
+        """Reference log-probabilities, (examples, branches): stored, or by the model without its adapters; zeros where
+        the objective compares nothing.
+        """
+        if not self.objective.compares:
             return torch.zeros(len(indices), len(self.dataset.branches), device=self.device)
         if self.reference is None:
             return live(self.engine, rows, self.device).view(len(indices), -1)
         return torch.from_numpy(self.reference[indices]).to(self.device)
-
-    def pair_loss(
-        self, sequences: torch.Tensor, reference: torch.Tensor, indices: np.ndarray, weights: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Summed DPO loss of pairs, with the NLL term where asked for, and what is worth watching."""
-        assert self.job.preference
-        policy = sequences.view(len(indices), -1)
-        lengths = torch.from_numpy(self.dataset.completion_lengths(indices)).to(self.device)
-        if self.comparing:
-            self.astray = max(
-                self.astray, losses.astray(policy.detach(), reference, lengths, self.job.settings.precision)
-            )
-        each = losses.preference(self.job.preference, policy, reference, lengths)
-        preference = float(each.detach().sum())
-        if self.job.preference.rpo_alpha:
-            each = each + self.job.preference.rpo_alpha * losses.chosen_nll(policy, lengths)
-        margin = losses.margins(policy, reference).detach()
-        chosen, rejected = policy.detach().sum(0).tolist()[:2]
-        gains = (policy.detach() - reference).sum(0).tolist()
-        return (weights * each).sum(), {
-            "preference": preference,
-            "margin": float(margin.sum()) * self.job.preference.beta,
-            "accuracy": float((margin > 0).sum()),
-            "logp_chosen": chosen,
-            "logp_rejected": rejected,
-            "gain_chosen": gains[0],
-            "gain_rejected": gains[1],
-        }
 
     def check(self, step: int, row: dict[str, float]) -> None:
         """Stop before the weights are touched by a loss that is not a number, or by a reference that is not the
@@ -257,8 +249,7 @@ class Trainer:
     @property
     def starts_at_reference(self) -> bool:
         """Whether policy and reference agree before the first step."""
-        pairs = self.job.preference
-        return pairs is not None and pairs.loss != "simpo" and self.job.reference is None
+        return self.objective.compares and self.job.reference is None
 
     def diverged(self, step: int, what: str) -> UserError:
         """The error of a run whose numbers are none any more."""
@@ -268,7 +259,7 @@ class Trainer:
         )
 
     def report(self, row: dict[str, float], examples: np.ndarray, seconds: float) -> dict[str, float]:
-        """A row of the metrics file: means over the step's pairs, sums of tokens."""
+        """A row of the metrics file: means over the step's examples, sums of tokens."""
         useful = float(self.lengths[examples].sum())
         out = {
             "loss": row["loss"],
@@ -283,16 +274,4 @@ class Trainer:
         if self.peak:
             flops = self.cost.flops(useful, useful / (len(examples) * len(self.dataset.branches)))
             out["mfu"] = flops / (seconds * self.peak * self.world)
-        if self.job.preference:
-            out |= {key: row[key] / len(examples) for key in PAIR_SUMS}
-            lengths = self.dataset.completion_lengths(examples).mean(0)
-            out |= {"length_chosen": float(lengths[0]), "length_rejected": float(lengths[1])}
-        return out
-
-
-PAIR_SUMS = ("preference", "margin", "accuracy", "logp_chosen", "logp_rejected", "gain_chosen", "gain_rejected")
-SUMS = ("loss", "tokens", "computed", *PAIR_SUMS)
-
-
-def _sums(**values: float) -> torch.Tensor:
-    return torch.tensor([values.get(name, 0.0) for name in SUMS], dtype=torch.float64)
+        return out | self.objective.report(row, self.dataset.completion_lengths(examples))

@@ -2,8 +2,8 @@
 
 NLL trains SFT and RFT; with an example's weight exp(A / beta) it is advantage-weighted regression. DPO (2305.18290)
 trains DPO and per-step DPO alike: for per-step DPO the prompt ends with the shared steps, so that the loss sees only
-the continuation (2406.14532, section 6). The names in PreferenceSettings.loss follow TRL's, against which they are
-tested.
+the continuation (2406.14532, section 6). KTO, BCE and W-REINFORCE take labelled examples, which need no partner. The
+names in PreferenceSettings.loss follow TRL's, against which they and KTO are tested.
 """
 
 from __future__ import annotations
@@ -60,6 +60,40 @@ def preference(
         case "dpop":  # 2402.13228: a penalty where the chosen branch fell below the reference
             fallen = torch.relu(reference[:, 0] - policy[:, 0])
             return -logsigmoid(scaled - beta * settings.dpop_lambda * fallen)
+
+
+def kto(logits: torch.Tensor) -> torch.Tensor:
+    """The loss of each example, (examples,), as its value function has it (Kahneman-Tversky, 2402.01306, eq. 7).
+
+    Args:
+        logits: beta (log pi/ref - z) of a right example, beta (z - log pi/ref) of a wrong one, with the reference point
+            z = KL(pi, ref) of the step, at least 0, through which nothing is learnt.
+    """
+    return 1 - torch.sigmoid(logits)
+
+
+def bce(logits: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of each example, (examples,), the implicit reward being the logit (SPoT-BCE, 2603.01683).
+
+    Args:
+        logits: beta log pi/ref of a right example, -beta log pi/ref of a wrong one.
+    """
+    return -logsigmoid(logits)
+
+
+def reinforced(
+    likelihood: torch.Tensor, right: torch.Tensor, weights: torch.Tensor, positive_weight: float
+) -> torch.Tensor:
+    """The objective of W-REINFORCE (2506.01347), token by token: weighted sum over examples.
+
+    The paper samples from the policy it trains; here samples are given. So a token counts by its probability p, whose
+    gradient p (1 - p) vanishes both where a wrong token is gone and where the policy is sure: -log(1 - p) would push
+    most at what a wrong trace got right, log p without end.
+
+    Args:
+        likelihood: sums of the tokens' probabilities, (examples,).
+    """
+    return (weights * torch.where(right, -positive_weight, 1.0) * likelihood).sum()
 
 
 NOISE = {"fp32": 1e-3, "bf16": 0.06}  # nats a token by which two passes of the same weights may differ

@@ -26,15 +26,15 @@ from app.training.trees import Rows
 
 
 def reference(engine: Backend, dataset: Dataset, job: Job, device: torch.device) -> np.ndarray:
-    """Summed log-probabilities of chosen and rejected under the start weights, (pairs, branches) float32.
+    """Summed log-probabilities of an example's branches under the start weights, (examples, branches) float32.
 
     The engine must still hold the start weights. Computed on all ranks and kept beside the run's training stages under
     a digest of weights and tokens: a run that goes on later (with other weights in the engine) has the same reference,
-    and so have runs with other settings over the same pairs. Whether it fits is checked at the first step.
+    and so have runs with other settings over the same examples. Whether it fits is checked at the first step.
     """
     if (known := stored(dataset, job, device)) is not None:
         return known
-    values = compute(engine, dataset, job, device)
+    values = log_probs(engine, dataset, np.arange(len(dataset)), job, device)
     if dist.get_rank() == 0:
         _write(job, reference_name(job, dataset), dataset, values)
     return values
@@ -62,7 +62,7 @@ def live(engine: Backend, rows: Rows, device: torch.device) -> torch.Tensor:
 
 
 def reference_name(job: Job, dataset: Dataset) -> str:
-    """File of the log-probabilities of these pairs under these weights, by what both hold.
+    """File of the log-probabilities of these examples under these weights, by what both hold.
 
     A stage that was deleted and trained anew has the key it had, and other weights.
     """
@@ -81,26 +81,48 @@ def digest_of(*arrays: np.ndarray) -> str:
     return out.hexdigest()
 
 
-def compute(engine: Backend, dataset: Dataset, job: Job, device: torch.device) -> np.ndarray:
-    """Every team of ranks takes its micro-batches; the parts are summed (each pair is computed by one team)."""
-    out = torch.zeros(len(dataset), len(dataset.branches))
+def log_probs(engine: Backend, dataset: Dataset, indices: np.ndarray, job: Job, device: torch.device) -> np.ndarray:
+    """Summed log-probabilities of examples under the engine's weights, (len(indices), branches), on all ranks alike.
+
+    Every team of ranks takes its micro-batches; the parts are summed (each example is computed by one team).
+    """
+    out = torch.zeros(len(indices), len(dataset.branches))
     team = engine.module.team
     engine.eval()
-    everything = np.arange(len(dataset))
-    rounds = micro_batches(everything, dataset.lengths, job.settings.micro_batch, team.count, dataset.problems)
+    places, lengths, problems = np.arange(len(indices)), dataset.lengths[indices], dataset.problems[indices]
+    rounds = micro_batches(places, lengths, job.settings.micro_batch, team.count, problems)
     for part in (chunk[team.index] for chunk in rounds):
-        indices = part if len(part) else everything[:1]  # an idle rank still joins the collectives of ZeRO 3
+        mine = part if len(part) else places[:1]  # an idle rank still joins the collectives of ZeRO 3
         with torch.no_grad():
-            sums = sequence_log_probs(engine, batch(engine.module, dataset, indices), device)
+            sums = sequence_log_probs(engine, batch(engine.module, dataset, indices[mine]), device)
         if len(part) and team.place == 0:
-            out[indices] = sums.view(len(indices), -1).cpu()
+            out[mine] = sums.view(len(mine), -1).cpu()
     out = out.to(device)
     dist.all_reduce(out)
     return out.cpu().numpy()
 
 
+def divergence(
+    engine: Backend, unrelated: Dataset, known: np.ndarray | None, examples: np.ndarray, job: Job, device: torch.device
+) -> float:
+    """KTO's reference point of a step: mean log pi/ref of its prompts with unrelated completions, at least 0, in nats.
+
+    Over the whole step, so that it depends neither on micro-batches nor on the number of workers. The engine trains on.
+
+    Args:
+        known: reference log-probabilities of all of `unrelated`; None: by the model without its adapters.
+    """
+    policy = log_probs(engine, unrelated, examples, job, device)
+    if known is None:
+        with adapters.without(engine.module.model):
+            before = log_probs(engine, unrelated, examples, job, device)
+    else:
+        before = known[examples]
+    engine.train()
+    return max(0.0, float((policy - before).mean()))
+
+
 def _write(job: Job, name: str, dataset: Dataset, values: np.ndarray) -> None:
-    names = ["chosen", "rejected", *(f"rejected_{k}" for k in range(2, values.shape[1]))]
-    table = pa.table({"id": dataset.ids, **dict(zip(names, values.T, strict=True))})
+    table = pa.table({"id": dataset.ids, **{f"branch_{k}": column for k, column in enumerate(values.T)}})
     with job.references.atomic(name) as sink:
         pq.write_table(table, sink)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,8 @@ class LoraSettings(Settings):
 
 class TrainSettings(Settings):
     """One training. `batch` counts examples or pairs an optimiser step, over all workers."""
+
+    labels: ClassVar[bool] = False  # whether examples are labelled right or wrong
 
     epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)  # exactly one of epochs and steps
@@ -66,23 +68,53 @@ class TrainSettings(Settings):
         return self
 
 
-class PreferenceSettings(TrainSettings):
-    """DPO and per-step DPO (they differ in the pairs only). Reference = the weights it starts from."""
+class ReferenceSettings(TrainSettings):
+    """Losses on log pi/ref. Reference = the weights it starts from."""
+
+    beta: float = Field(default=0.1, gt=0)
+    reference: Literal["stored", "live"] = "stored"  # live: computed each step by the same model without its adapters
+
+    @model_validator(mode="after")
+    def _live_needs_adapters(self) -> ReferenceSettings:
+        if self.reference == "live" and self.lora is None:
+            raise ValueError("reference: live needs lora, whose base is the reference; without it use stored")
+        return self
+
+
+class PreferenceSettings(ReferenceSettings):
+    """DPO and per-step DPO (they differ in the pairs only)."""
 
     loss: Literal["sigmoid", "hinge", "ipo", "cdpo", "robust", "simpo", "dpop", "listwise"] = "sigmoid"
-    beta: float = Field(default=0.1, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)  # cdpo, robust: share of pairs labelled wrongly
     simpo_gamma: float = Field(default=0.0, ge=0)
     dpop_lambda: float = Field(default=50.0, ge=0)
     rpo_alpha: float = Field(default=0.0, ge=0)  # weight of the NLL of the chosen branch, a token (Iterative RPO)
     weights: Literal["given", "certainty"] = "given"  # certainty: times how sure rollouts are that the step lost value
-    reference: Literal["stored", "live"] = "stored"  # live: computed each step by the same model without its adapters
 
-    @model_validator(mode="after")
-    def _live_needs_adapters(self) -> PreferenceSettings:
-        if self.reference == "live" and self.lora is None:
-            raise ValueError("reference: live needs lora, whose base is the reference; without it use stored")
-        return self
+
+class UnpairedSettings(ReferenceSettings):
+    """Right and wrong examples, each by itself. Where one kind is rarer, a larger weight brings it level."""
+
+    labels: ClassVar[bool] = True
+
+    desirable_weight: float = Field(default=1.0, ge=0)  # of right examples
+    undesirable_weight: float = Field(default=1.0, ge=0)  # of wrong ones
+
+
+class KtoSettings(UnpairedSettings):
+    """KTO (2402.01306), with the names and defaults it has in TRL."""
+
+
+class BceSettings(UnpairedSettings):
+    """Binary cross-entropy on the implicit reward, SPoT-BCE (2603.01683)."""
+
+
+class NegativesSettings(TrainSettings):
+    """W-REINFORCE (2506.01347): negative samples, and positive ones at a small weight."""
+
+    labels: ClassVar[bool] = True
+
+    positive_weight: float = Field(default=0.1, ge=0)  # the paper's lambda; 0: negative samples alone
 
 
 class TrainPlacement(Settings):

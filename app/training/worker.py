@@ -25,7 +25,7 @@ def train_worker(config: dict[str, Any]) -> None:
         device = torch.device("cpu")
         torch.set_num_threads(max(1, int(job.placement.cpus)))
     try:
-        dataset = load(job.dataset, job.settings.max_length, job.preference)
+        dataset = load(job.dataset, job.settings.max_length, job.settings)
         Trainer(job, dataset, device, config["deadline"], config["feed"]).train()
     except UserError as error:
         if isinstance(error.__cause__, OSError):

@@ -12,7 +12,7 @@ import pytest
 
 from app.progress import Progress
 from app.recipe import Recipe
-from app.records import Example, PreferencePair
+from app.records import Example, LabelledExample, PreferencePair
 from app.stage import Stage, StageContext
 from app.store import Output
 
@@ -72,6 +72,11 @@ def pair(index: int, rng: random.Random, **changes: Any) -> PreferencePair:
     return _changed(row, changes)
 
 
+def labelled(index: int, rng: random.Random, **changes: Any) -> LabelledExample:
+    ids, label = [*tokens(rng, 2, 9), END], index % 3 > 0
+    return _changed(LabelledExample(f"e{index}", f"p{index}", "t", tokens(rng, 3, 9), ids, "", "", label), changes)
+
+
 def _changed(row: Any, changes: dict[str, Any]) -> Any:
     import dataclasses
 
@@ -80,12 +85,13 @@ def _changed(row: Any, changes: dict[str, Any]) -> Any:
 
 def rows_of(method: str, count: int, seed: int = 0) -> list[Any]:
     rng = random.Random(seed)
-    return [(pair if method.endswith("dpo") else example)(i, rng) for i in range(count)]
+    make = pair if method.endswith("dpo") else example if method in ("sft", "rft") else labelled
+    return [make(i, rng) for i in range(count)]
 
 
 def write_rows(root: Path | str, method: str, rows: list[Any]) -> Output:
     """A finished data set stage."""
-    kind = PreferencePair if method.endswith("dpo") else Example
+    kind: Any = PreferencePair if method.endswith("dpo") else Example if method in ("sft", "rft") else LabelledExample
     output = Output(str(root), f"datasets/{method}", "k")
     output.write_shard(0, kind.table(rows))
     output.finish({})
@@ -180,6 +186,6 @@ def make_trainer(one_rank: None, make_context: MakeContext) -> Callable[..., Any
 
         job = make_job(make_context(*arguments, **settings))
         job.output.local().mkdir(parents=True, exist_ok=True)
-        return Trainer(job, load(job.dataset, job.settings.max_length, job.preference), torch.device("cpu"))
+        return Trainer(job, load(job.dataset, job.settings.max_length, job.settings), torch.device("cpu"))
 
     return make

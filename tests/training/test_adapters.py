@@ -179,7 +179,7 @@ def on_workers(model: Path, root: Path, workers: int, zero: int, precision: str)
     how: dict[str, Any] = {"epochs": 2, "checkpoint_steps": 1, "lora": LORA, "precision": precision}
     job = make_job(context_of(model, "dpo", root, placement={"workers": workers, "zero_stage": zero}, **how))
     job.output.local().mkdir(parents=True, exist_ok=True)
-    return Trainer(job, load(job.dataset, job.settings.max_length, job.preference), torch.device("cpu"))
+    return Trainer(job, load(job.dataset, job.settings.max_length, job.settings), torch.device("cpu"))
 
 
 def go_on_elsewhere(model: Path, root: Path) -> None:

@@ -300,7 +300,7 @@ def test_the_start_is_as_near_its_reference_as_rounding_lets_it(make_trainer: Ma
 
 
 def test_simpo_computes_no_reference(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.training.reference.compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("app.training.reference.log_probs", lambda *_: pytest.fail("computed"))
     trainer = make_trainer("dpo", loss="simpo", beta=2.0)
     assert trainer.reference is None
     trainer.train()
@@ -335,7 +335,7 @@ def test_the_reference_is_computed_once(make_trainer: MakeTrainer, monkeypatch: 
     trainer = make_trainer("dpo")
     first = trainer.reference
     calls: list[str] = []
-    monkeypatch.setattr("app.training.reference.compute", lambda *_: calls.append("computed") or first)
+    monkeypatch.setattr("app.training.reference.log_probs", lambda *_: calls.append("computed") or first)
     other = dataclasses.replace(trainer.job, output=dataclasses.replace(trainer.job.output, key="other"))
     assert np.array_equal(first, reference(trainer.engine, trainer.dataset, other, trainer.device))  # type: ignore[arg-type]
     assert calls == []

@@ -48,7 +48,7 @@ def trainer(model: Path, root: Path, case: str, workers: int = 1, share: int = 1
     placement = {"workers": workers, "sequence_parallel": share, **how.pop("placement", {})}
     job = make_job(context_of(model, how.pop("method"), root / case, epochs=2, placement=placement, **how))
     job.output.local().mkdir(parents=True, exist_ok=True)
-    return Trainer(job, load(job.dataset, job.settings.max_length, job.preference), torch.device("cpu"))
+    return Trainer(job, load(job.dataset, job.settings.max_length, job.settings), torch.device("cpu"))
 
 
 def as_if_large(patch: pytest.MonkeyPatch) -> None:

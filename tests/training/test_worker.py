@@ -22,7 +22,6 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         dataset=None,
         method="sft",
         settings=SimpleNamespace(max_length=8),
-        preference=None,
         failure=tmp_path / "failure.txt",
     )
 
