@@ -16,11 +16,11 @@ from app.datasets.unpaired import labelled_steps, labelled_traces
 from app.errors import UserError
 from app.graph import build as stages_of
 from app.methods import find
-from app.problems.world_oracle import first_wrong_line
 from app.records import LabelledExample, Problem, Trace, Verdict
 from app.store import Output
 from app.tokens import TokenText
 from app.training.dataset import load
+from benchmarks.world_oracle import first_wrong_line
 from tests.credit import student as world
 from tests.credit.bernoulli import END, decode, ids, trace, verdict
 from tests.datasets.test_advantage import QS, valued
