@@ -28,12 +28,13 @@ class Row:
     """One measured figure. `ratio` is above 1 where we are better than the peer, whichever way the unit points."""
 
     name: str
-    value: float
+    value: float | None  # None: not measured, for the reason in `note`
     unit: str
     peer: str | None = None
     peer_value: float | None = None
     ratio: float | None = None
     machine: str = ""
+    note: str = ""
 
 
 def row(
@@ -60,16 +61,21 @@ def _figure(value: float | None) -> str:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The rows as a text table, one line each, with the machine underneath."""
-    head = ("name", "value", "unit", "peer", "peer value", "ratio")
-    body = [(r.name, _figure(r.value), r.unit, r.peer or "-", _figure(r.peer_value), _figure(r.ratio)) for r in rows]
+    """The rows as a text table, one line each, with the machine underneath; a column of notes where there are any."""
+    head = ["name", "value", "unit", "peer", "peer value", "ratio", "note"]
+    body = [
+        [r.name, _figure(r.value), r.unit or "-", r.peer or "-", _figure(r.peer_value), _figure(r.ratio), r.note]
+        for r in rows
+    ]
+    if not any(r.note for r in rows):
+        head, body = head[:-1], [line[:-1] for line in body]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in [head, *body]
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, f"machine: {machine()}"])
+    return "\n".join([*lines, f"machine: {rows[0].machine if rows else machine()}"])
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

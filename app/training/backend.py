@@ -3,7 +3,7 @@
     backend.backward(loss)            # once a micro-batch
     norm = backend.step(1e-5)         # once a step
 
-deepspeed_backend.py is the one there is. A second one is a second file with this face, chosen in model.py.
+deepspeed_backend.py and torch_backend.py have this face; model.py chooses by `placement.training.backend`.
 """
 
 from __future__ import annotations

@@ -97,14 +97,14 @@ def cut_alike(engine: Backend, listing: Listing, called: str) -> bool:
     """Whether each rank can read the part it finds under its number. ZeRO checkpoints hold a part a worker; at another
     number of workers they must be put together first. Raises UserError where that would not help.
     """
-    then, now = listing["facts"], engine.layout()
-    for key in now.keys() - {"world"}:
-        if then[key] != now[key]:
+    then, now = ({"backend": "deepspeed"} | facts for facts in (listing["facts"], engine.layout()))
+    for key in sorted((now.keys() | then.keys()) - {"world"}):
+        if then.get(key) != now.get(key):
             raise UserError(
-                f"{called}: written with {key} {then[key]}, now it is {now[key]}; set it back, "
+                f"{called}: written with {key} {then.get(key)}, now it is {now.get(key)}; set it back, "
                 f"or delete {posixpath.dirname(called)} to start over"
             )
-    return engine.alike(then)
+    return engine.alike(listing["facts"])
 
 
 def restore(engine: Backend, path: Path, alike: bool, called: str, joins: bool) -> None:

@@ -74,7 +74,13 @@ def _deepspeed(device: torch.device) -> Any:
     """The package, told of the device before it looks for one itself."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     os.environ.setdefault("DS_ACCELERATOR", "cpu" if device.type == "cpu" else "cuda")
-    import deepspeed
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise UserError(
+            f"DeepSpeed does not import on a training worker ({error}): install deepspeed there, or set "
+            "placement.training.backend to torch, which does without"
+        ) from error
 
     # DeepSpeed would compile a shared-memory all-reduce for CPUs at the first start (over a minute); gloo serves.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

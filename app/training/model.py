@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,13 +17,15 @@ from app.training.deepspeed_backend import DeepSpeedBackend, loading
 from app.training.forward import TokenLogProbs, attention_for, check_head, check_tree
 from app.training.job import Job
 from app.training.sequence import WHERE, team
+from app.training.torch_backend import TorchBackend
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def build(job: Job, device: torch.device) -> Backend:
     """TokenLogProbs with the start weights, in evaluation mode, ready to be trained. All ranks call it."""
-    with loading(job, device):
+    plain = job.placement.backend == "torch"
+    with nullcontext() if plain else loading(job, device):
         model = load_model(job)
     if job.settings.lora:
         torch.manual_seed(seed_from("adapters", job.seed))
@@ -33,7 +36,8 @@ def build(job: Job, device: torch.device) -> Backend:
     kind, why_not = attention_for(model, device, job.settings.max_length)
     mates = team(job.placement.sequence_parallel)
     mates.check(model.config.get_text_config())
-    backend = DeepSpeedBackend(TokenLogProbs(model, kind, mates), job, device)
+    chosen = TorchBackend if plain else DeepSpeedBackend
+    backend: Backend = chosen(TokenLogProbs(model, kind, mates), job, device)
     check_head(backend.module, device)
     if kind != "plain" and (why_not := check_tree(backend.module, device)):
         backend.module.attention = "plain"

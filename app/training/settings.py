@@ -125,6 +125,7 @@ class TrainPlacement(Settings):
     gpus: float = Field(default=0, ge=0)  # a worker
     labels: Labels = Field(default_factory=dict)  # of nodes that workers may use
     sequence_parallel: int = Field(default=1, ge=1)  # workers that share the tokens of a micro-batch (Ulysses)
+    backend: Literal["deepspeed", "torch"] = "deepspeed"  # torch: without DeepSpeed, a whole model on each worker
     zero_stage: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
     keep_checkpoints: bool = False  # those of a finished stage, to go on from by hand
@@ -136,4 +137,10 @@ class TrainPlacement(Settings):
     def _whole_teams(self) -> TrainPlacement:
         if self.workers % self.sequence_parallel:
             raise ValueError(f"sequence_parallel: {self.workers} workers are no multiple of {self.sequence_parallel}")
+        return self
+
+    @model_validator(mode="after")
+    def _torch_alone(self) -> TrainPlacement:
+        if self.backend == "torch" and (self.zero_stage or self.offload or self.sequence_parallel > 1):
+            raise ValueError("backend: torch has no zero_stage, offload and sequence_parallel; use deepspeed for them")
         return self
