@@ -94,8 +94,10 @@ def test_they_drive_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "outside.py").write_text(OUTSIDE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     said = run(recipe_file(tmp_path, RECIPE), tmp_path / "runs")
-    assert "even numbers" in said and "report: " in said
+    assert "report: " in said
     runs = tmp_path / "runs"
+    [card] = (runs / "outside" / "training" / "mine").glob("*/model/README.md")
+    assert "trained by even numbers" in card.read_text()
     traces, verdicts = rows(runs, "sampling/base"), rows(runs, "verification/base")
     assert len(traces) == 24 and all(row["text"] == f"#### {row['seed'] % 100}" for row in traces)
     right = {row["trace_id"] for row in verdicts if row["outcome"] == "correct"}
