@@ -66,7 +66,7 @@ print(f"{problems[0].statement}\n{problems[0].solution}\n")
 
 
 # -- A policy is weights. An engine writes with them: many requests at once, each with a seed of its own, so that what
-# -- is written depends neither on the order of the requests nor on which of them share a batch.
+# -- is written depends neither on the order of the requests nor, but for rounding, on which share a batch.
 
 
 def model_of(weights: Weights | None) -> Any:

@@ -13,7 +13,7 @@ from app.policy import Policy
 from app.sampling.engine import Engine
 from app.sampling.settings import EnginePlacement
 
-BACKENDS = {"vllm": "app.sampling.vllm:create"}
+BACKENDS = {"vllm": "app.sampling.vllm:create", "sglang": "app.sampling.sglang:create"}
 
 
 def create(policy: Policy, place: EnginePlacement, revision: str | None, trust_remote_code: bool) -> Engine:

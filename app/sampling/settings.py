@@ -111,8 +111,8 @@ class EnginePlacement(ActorPlacement):
     enforce_eager: bool | None = None  # None: CUDA graphs on GPUs; on CPUs eager, as compiling there takes minutes
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    # vllm, or a function of your own (app/sampling/backends.py)
-    backend: str = Field(default="vllm", pattern=r"^(vllm|[\w.]+:\w+)$")
+    # vllm, sglang, or a function of your own (app/sampling/backends.py)
+    backend: str = Field(default="vllm", pattern=r"^(vllm|sglang|[\w.]+:\w+)$")
     endpoint: Endpoint | None = None  # serves the base policy in place of own engines; trained policies need those
 
     @property
