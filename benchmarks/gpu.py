@@ -34,7 +34,8 @@ class Part:
 
 PARTS = {
     "equality": Part(0.3),
-    "start": Part(0.3),
+    "start": Part(0.2),
+    "sharding": Part(0.4),
 }
 
 
