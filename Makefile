@@ -38,6 +38,7 @@ lint: $(STAMP)  ## ruff, mypy, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/walkthrough.py
 	$(BIN)/lint-imports
 
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run

@@ -29,6 +29,7 @@ class Job:
     began: float = 0.0  # when the driver started this attempt, seconds since 1970
     start: dict[str, str] = field(default_factory=dict)  # how an adapter names those weights: app.policy.BASE
     reference: Policy | None = None  # of losses on log pi/ref, where it is not the start
+    title: str = ""  # of the method, for the card; a worker knows no methods of plugins
     lineage: tuple[tuple[str, str], ...] = ()  # what the card says of the stages before: label, text
 
     @property

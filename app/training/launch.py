@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from app.capacity import Need, watched
 from app.errors import UserError
+from app.methods import find
 from app.policy import START, Policy, base_facts, base_policy, trained_policy
 from app.progress import Progress
 from app.remote_folder import RemoteFile, TextFile, discard
@@ -108,6 +109,7 @@ def make_job(context: StageContext) -> Job:
         began=time.time(),
         start=base_facts(policy, context.inputs.get("start")),
         reference=reference,
+        title=find(options["method"]).title,
         lineage=lineage(context.inputs["dataset"]),
     )
 

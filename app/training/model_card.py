@@ -6,7 +6,6 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-from app.methods import find
 from app.store import Output
 from app.training.dataset import Dataset
 from app.training.job import Job
@@ -67,7 +66,7 @@ library_name: {"peft" if lora and not lora.merge else "transformers"}
 tags: [math, {job.method}, eightfold]
 ---
 
-# {job.output.root.rstrip("/").rpartition("/")[2]}: {job.name}, trained by {find(job.method).title}
+# {job.output.root.rstrip("/").rpartition("/")[2]}: {job.name}, trained by {job.title or job.method}
 
 Made by eightfold, after arXiv 2406.14532.
 
