@@ -33,8 +33,11 @@ class Part:
 
 
 PARTS = {
-    "equality": Part(0.3),
-    "start": Part(0.3),
+    "equality": Part(0.2),
+    "start": Part(0.2),
+    "rates": Part(0.6),
+    "crossover": Part(0.4),
+    "sharding": Part(1.0),
 }
 
 

@@ -11,7 +11,6 @@ the same ones.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import resource
@@ -26,7 +25,7 @@ from typing import Any
 
 from app.records import Example, PreferencePair
 from app.store import Output
-from benchmarks import training_data
+from benchmarks import training_data, trl_peer
 from benchmarks.table import Row, arguments, publish, row
 
 
@@ -131,77 +130,18 @@ def ours(case: Case, folder: Path) -> dict[str, float]:
 
 def trl(case: Case, folder: Path) -> dict[str, float]:
     """TRL's trainer on the same ids."""
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-
-    ends: list[float] = []
-    tokens: list[int] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.process_time())
-
-    path = model_path(case, folder)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: tokens.append(ids[0].numel()))
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    common: dict[str, Any] = {
-        "output_dir": str(folder / "trl"),
-        "use_cpu": True,
-        "bf16": case.precision == "bf16",
-        "gradient_checkpointing": False,
-        "max_steps": case.steps + 1,
-        "per_device_train_batch_size": case.micro_batch,
-        "gradient_accumulation_steps": case.batch // case.micro_batch,
-        "save_strategy": "no",
-        "report_to": "none",
-        "logging_steps": 1000,
-        "disable_tqdm": True,
-        "max_length": 1024,
-    }
-    rows = rows_of(case)
-    if case.method == "sft":
-        length = 256
-        prompts, completions = [r.prompt_token_ids for r in rows], [r.completion_token_ids for r in rows]
-        data = Dataset.from_dict(
-            {
-                "input_ids": [p + c for p, c in zip(prompts, completions, strict=True)],
-                "completion_mask": [[0] * len(p) + [1] * len(c) for p, c in zip(prompts, completions, strict=True)],
-            }
-        )
-        arguments_ = SFTConfig(**{**common, "max_length": length}, packing=True)
-        trainer = SFTTrainer(
-            model, args=arguments_, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()]
-        )
-    else:
-        data = Dataset.from_dict(
-            {
-                "prompt_ids": [r.prompt_token_ids for r in rows],
-                "chosen_ids": [r.chosen_token_ids for r in rows],
-                "rejected_ids": [r.rejected_token_ids for r in rows],
-            }
-        )
-
-        class Given(DPOTrainer):
-            def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-                return dataset
-
-        trainer = Given(
-            model,
-            args=DPOConfig(**common, precompute_ref_log_probs=True),
-            train_dataset=data,
-            processing_class=tokenizer,
-            callbacks=[Clock()],
-        )
-    before = len(trainer.train_dataset)
-    tokens.clear()
-    trainer.train()
-    seconds = [b - a for a, b in itertools.pairwise(ends)]
-    out = measured([0.0, *seconds], case.batch, sum(tokens) / len(ends))
-    if case.method == "sft":  # a packed row holds several examples
-        out["rate"] *= len(rows) / before
-    return out
+    got = trl_peer.train(
+        model_path(case, folder),
+        rows_of(case),
+        folder,
+        time.process_time,
+        batch=case.batch,
+        micro_batch=case.micro_batch,
+        steps=case.steps + 1,
+        precision=case.precision,
+    )
+    out = measured([0.0, *got.seconds], case.batch, got.computed)
+    return out | {"rate": out["rate"] * got.examples}
 
 
 def child(side: str, case: Case) -> None:

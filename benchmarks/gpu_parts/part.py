@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def main(module: str, file: Path, start: int, setup: Setup) -> int:
         for number, case in enumerate(cases[start:], start):
             say(begin=number, seconds=case.seconds)
             rows, well = results(case)
-            say(end=number, rows=[asdict(replace(row, machine=setup.machine)) for row in rows])
+            say(end=number, rows=[asdict(row) for row in rows], failed=not well)
             if not well:
                 return 1
     return 0

@@ -27,12 +27,13 @@ START = 180.0  # seconds for a part to import what it needs and say its cases
 
 @dataclass
 class Heard:
-    """What a process has said so far."""
+    """What a process has said so far. Rows go to `add` as they come."""
 
+    add: Callable[[list[Row]], None]
+    next: int  # the case that begins next, or is running
     cases: list[str] | None = None
-    rows: list[Row] = field(default_factory=list)
-    next: int = 0  # the case that begins next, or is running
-    since: float = field(default_factory=time.monotonic)  # when it began, or the process did
+    failed: bool = False  # a case, whose row says so
+    since: float = field(default_factory=time.monotonic)  # when the case began, or the process did
     limit: float = START  # seconds it may take
 
     def hear(self, line: str) -> None:
@@ -42,8 +43,8 @@ class Heard:
         elif "begin" in said:
             self.since, self.limit = time.monotonic(), said["seconds"]
         else:
-            self.rows += [Row(**row) for row in said["rows"]]
-            self.next = said["end"] + 1
+            self.add([Row(**row) for row in said["rows"]])
+            self.next, self.failed = said["end"] + 1, said["failed"]
 
 
 def run(module: str, setup: Setup, deadline: float, say: Callable[[Row], None]) -> list[Row]:
@@ -58,19 +59,18 @@ def run(module: str, setup: Setup, deadline: float, say: Callable[[Row], None]) 
             rows.append(replace(one, machine=setup.machine))
             say(rows[-1])
 
+    if time.monotonic() >= deadline:
+        add([absent(part, f"{SKIPPED}no time left")])
+        return rows
     start = 0
     while True:
-        if time.monotonic() >= deadline and start == 0:
-            add([absent(part, f"{SKIPPED}no time left")])
-            return rows
-        heard, why = _attempt(module, setup, start, deadline)
-        add(heard.rows)
+        heard, why = _attempt(module, setup, Heard(add, start), deadline)
         if heard.cases is None:
-            add([absent(part, f"{FAILED}{why}")])
+            add([absent(part, why)])
             return rows
         start = heard.next
-        if why:  # it ended in the middle of a case
-            add([absent(heard.cases[start], f"{FAILED}{why}")])
+        if why and start < len(heard.cases):  # it ended in the middle of a case
+            add([absent(heard.cases[start], why)])
             start += 1
         if time.monotonic() >= deadline:
             add([absent(name, f"{SKIPPED}no time left") for name in heard.cases[start:]])
@@ -79,14 +79,13 @@ def run(module: str, setup: Setup, deadline: float, say: Callable[[Row], None]) 
             return rows
 
 
-def _attempt(module: str, setup: Setup, start: int, deadline: float) -> tuple[Heard, str]:
-    """One process, from case `start` on: what it said, and why it stopped where it was not between two cases."""
+def _attempt(module: str, setup: Setup, heard: Heard, deadline: float) -> tuple[Heard, str]:
+    """One process, from the next case on: what it said, and why it stopped where it was not between two cases."""
     with tempfile.TemporaryDirectory() as folder:
         said, errors = Path(folder, "results.jsonl"), Path(folder, "errors")
         said.touch()
-        command = [sys.executable, "-m", "benchmarks.gpu_parts.part", module, str(said), str(start)]
+        command = [sys.executable, "-m", "benchmarks.gpu_parts.part", module, str(said), str(heard.next)]
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "TMPDIR": folder, "TQDM_DISABLE": "1"}
-        heard = Heard(next=start)
         with errors.open("wb") as err, said.open(encoding="utf-8") as lines:
             process = subprocess.Popen(
                 [*command, json.dumps(asdict(setup))],
@@ -101,9 +100,9 @@ def _attempt(module: str, setup: Setup, start: int, deadline: float) -> tuple[He
                 _end(process)
         if stopped or process.returncode == 0:
             return heard, stopped
-        if process.returncode == 1 and heard.next > start and heard.rows:
-            return heard, ""  # the row of the case that failed says why
-        return heard, _last_words(process.returncode, errors)
+        if process.returncode == 1 and heard.failed:
+            return heard, ""  # the row of the case says why
+        return heard, FAILED + _last_words(process.returncode, errors)
 
 
 def _follow(process: subprocess.Popen[bytes], heard: Heard, lines: Any, deadline: float) -> str:
@@ -120,9 +119,9 @@ def _follow(process: subprocess.Popen[bytes], heard: Heard, lines: Any, deadline
             return ""
         spent = time.monotonic() - heard.since
         if spent > heard.limit:
-            return f"stopped after {spent:.0f} s"
+            return f"{FAILED}stopped after {spent:.0f} s"
         if time.monotonic() > deadline:
-            return f"stopped after {spent:.0f} s, at the end of the part's time"
+            return f"{SKIPPED}no time left after {spent:.0f} s of it"
         time.sleep(POLL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,7 @@ def joined(device: str, rank: int, count: int, store: Any) -> torch.device:
 def job_of(
     folder: Path,
     setup: Setup,
-    rows: list[Example] | list[PreferencePair] | None = None,
+    rows: Sequence[Example] | Sequence[PreferencePair] | None = None,
     placement: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Job:

@@ -26,7 +26,7 @@ LARGE, TINY = Sizes(100, 30, 60), Sizes(8, 4, 6)
 def pairs(branches: int, depth: int, sizes: Sizes, vocabulary: int, problem: str = "p0") -> list[PreferencePair]:
     """branches / 2 step pairs of one problem: their pits lie at `depth` places of one solution, one under the other.
 
-    As many places as there are pairs at most; with fewer pairs than `depth`, the last step has a pair in any case.
+    As many places as there are pairs at most, from the last step up; with depth 0 only the prompt is shared.
     """
     rng = random.Random(f"{branches} {depth} {problem}")
 
@@ -36,7 +36,7 @@ def pairs(branches: int, depth: int, sizes: Sizes, vocabulary: int, problem: str
     prompt, solution = drawn(sizes.prompt), [drawn(sizes.step) for _ in range(depth)]
     out = []
     for number in range(branches // 2):
-        pit = depth - number % depth
+        pit = depth - number % max(1, depth)
         prefix = [token for step in solution[:pit] for token in step]
         chosen, rejected = (drawn(rng.randint(sizes.branch // 2, sizes.branch * 3 // 2)) for _ in range(2))
         row = f"{problem}-{number}"

@@ -21,7 +21,7 @@ SETUP = Setup("cpu", "a machine", 0, 0.0, 1e11, 1, True)
 def measured(tmp_path: Path, parts: str, *more: str) -> list[dict[str, Any]]:
     """The rows of parts; the command must find nothing wrong."""
     file = tmp_path / "rows.json"
-    status = gpu.main(["--quick", "--minutes", "10", "--parts", parts, "--json", str(file), *more])
+    status = gpu.main([*(more or ("--quick",)), "--minutes", "28", "--parts", parts, "--json", str(file)])
     rows = json.loads(file.read_text())
     assert status == 0, rows
     return rows
@@ -95,6 +95,79 @@ def test_a_wrong_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = equality.compare(SETUP, "tiny-llama", 8, 4, "fp32")
     assert [row.note[:7] for row in rows] == ["failed:"] * 2
     assert all(row.value and row.value > 1e-3 for row in rows)
+
+
+def test_training_is_timed_against_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from benchmarks.gpu_parts import rates
+
+    monkeypatch.setattr(rates, "find_spec", lambda name: None)  # TRL takes a process of its own: in the slow test
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = [row for task in rates.tasks(SETUP) for row in rates.measure(SETUP, task)]
+    torch.set_num_threads(before)
+    assert [(row.unit, row.peer) for row in rows] == [
+        ("pairs/s", "padded loop"),
+        ("pairs/s", "packing"),
+        ("tokens/s", None),
+        ("%", None),
+        ("examples/s", "padded loop"),
+        ("tokens/s", None),
+        ("%", None),
+    ]
+    assert all(row.value and row.value > 0 for row in rows)
+
+
+def test_a_peer_that_runs_out_of_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from benchmarks.gpu_parts import rates
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 5 GiB")
+
+    monkeypatch.setattr(rates, "find_spec", lambda name: None)
+    monkeypatch.setattr(rates, "padded", full)
+    monkeypatch.setattr(rates, "trained", lambda *_: rates.Found(10.0, None, 1e6))
+    rows = rates.measure(SETUP, rates.Task("tiny-llama", "tiny", "sft"))
+    assert (rows[0].value, rows[0].peer_value) == (10.0, None)
+    assert rows[0].note == "padded loop: OutOfMemoryError: CUDA out of memory. Tried to allocate 5 GiB"
+
+
+@pytest.mark.parametrize(
+    ("points", "value", "said"),
+    [
+        ([(1.2, 0.9), (2.0, 1.5), (4.0, 3.0)], 2.0, "slower at 1.20"),
+        ([(1.2, 1.1), (2.0, 1.5)], 1.2, "never slower"),
+        ([(1.2, 1.1), (2.0, 0.9), (3.0, 2.0)], 3.0, "slower at 2.00"),
+        ([(1.2, 1.1), (2.0, 0.9)], 2.0, "trees were slower at the largest saving"),
+    ],
+)
+def test_the_crossover_is_where_trees_begin_to_win(points: list[tuple[float, float]], value: float, said: str) -> None:
+    from benchmarks.gpu_parts.crossover import crossed
+
+    row = crossed(points)
+    assert (row.value, row.note) == (value, said)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_rates_and_the_crossover_on_a_cpu(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "rates,crossover")
+    assert {"padded loop", "packing", "trl"} <= {row["peer"] for row in rows}
+    assert rows[-1]["name"].startswith("crossover")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_four_workers_learn_what_one_does_whatever_happens_to_them(tmp_path: Path) -> None:
+    """ZeRO 3, shared sequences, uneven shards, a slow worker, a killed one, on gloo."""
+    rows = measured(tmp_path, "sharding", "--workers", "4")
+    found = {row["name"]: row for row in rows}
+    assert all(row["value"] < 1e-5 for row in rows if row["value"] is not None)
+    assert len([name for name in found if "4 workers" in name]) == 9
+    assert [row["name"] for row in rows if row["value"] is None] == ["sharding, QLoRA"]
 
 
 @pytest.mark.slow
