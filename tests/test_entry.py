@@ -79,11 +79,10 @@ def stopped(watched: Watched, number: signal.Signals, within: float = FAST) -> N
 
 def test_a_run_keeps_to_this_machine_and_ctrl_c_ends_it(folder: Path, watch: Callable[..., Watched]) -> None:
     watched = watch(*job("run", folder))
-    watched.until(ray_works)
-    watched.look()
+    progress = folder / "runs" / "tiny" / "progress.json"
+    watched.until(lambda names: ray_works(names) and progress.exists())
     stopped(watched, signal.SIGINT, within=60)  # beside other tests; the slow ones hold it to its promise
-    progress = json.loads((folder / "runs" / "tiny" / "progress.json").read_text())
-    assert progress["state"] == "stopped"
+    assert json.loads(progress.read_text())["state"] == "stopped"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from benchmarks.gpu_parts.case import Setup
 BACKEND = "deepspeed" if find_spec("deepspeed") else "torch"
 
 
-@lru_cache
 def one_rank(device: str) -> torch.device:
     """A process group of this process alone, for as long as it lives, and its device."""
+    if dist.is_initialized():
+        return torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     return joined(device, 0, 1, dist.HashStore())
 
 

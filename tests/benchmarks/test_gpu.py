@@ -97,7 +97,7 @@ def test_a_wrong_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(row.value and row.value > 1e-3 for row in rows)
 
 
-def test_training_is_timed_against_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_is_timed_against_its_peers(one_rank: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from benchmarks.gpu_parts import rates

@@ -171,8 +171,9 @@ def table(folder: Path, processes: list[subprocess.Popen[bytes]]) -> Path:
     """A /proc with these processes alone: others of this machine may belong to a Ray."""
     for process in processes:
         (folder / str(process.pid)).symlink_to(f"/proc/{process.pid}")
-    while any(b"bash" in (folder / str(process.pid) / "cmdline").read_bytes() for process in processes):
-        time.sleep(0.01)  # its title is still that of the shell that becomes it
+        title = str(process.args[-1]).encode()  # type: ignore[index]
+        while not (folder / str(process.pid) / "cmdline").read_bytes().startswith(title):
+            time.sleep(0.01)  # it is still the shell that takes this title
     return folder
 
 

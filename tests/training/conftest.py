@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,24 +152,6 @@ def context_of(
     stage = Stage(f"training/{method}", launch.run, body, {"dataset": f"datasets/{method}"}, options=options)
     inputs = {"dataset": data, "held_out": Output(str(root), "problems", "k")}
     return StageContext(stage, recipe, inputs, Output(str(root), f"training/{method}", "k"), Progress(stage.name))
-
-
-@pytest.fixture(scope="session")
-def one_rank() -> Iterator[None]:
-    """A gloo process group of this process alone, for the loop without Ray."""
-    import torch.distributed as dist
-
-    own = {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @pytest.fixture
