@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Address of a package index with CPU builds of PyTorch; needed where pip finds none by itself (README, Installation).
 TORCH_INDEX ?=
 
-.PHONY: help setup demo test test-slow lint bench lock clean
+.PHONY: help setup demo test test-slow lint bench gpu-bundle lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -43,6 +43,14 @@ lint: $(STAMP)  ## ruff, mypy, import directions
 
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run
 	for name in verification sampling orchestration credit training; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+HAVE ?= have.txt
+GPU_PYTHON ?= 3.12
+WANT ?= deepspeed peft trl
+PART_MB ?= 60
+OUT ?= gpu-bundle
+gpu-bundle: $(STAMP)  ## wheels a GPU machine without network lacks (HAVE=its pip list), for benchmarks/gpu_offline.sh
+	$(BIN)/python -m benchmarks.gpu_bundle --have "$(HAVE)" --python $(GPU_PYTHON) --want "$(WANT)" --part-mb $(PART_MB) --out "$(OUT)"
 
 lock: $(STAMP)  ## write requirements/*.txt anew
 	PATH="$(abspath $(BIN)):$$PATH" sh requirements/lock.sh

@@ -35,9 +35,11 @@ class Part:
 PARTS = {
     "equality": Part(0.2),
     "start": Part(0.2),
-    "rates": Part(0.6),
+    "rates": Part(0.5),
     "crossover": Part(0.4),
-    "sharding": Part(1.0),
+    "sharding": Part(0.6),
+    "sampling": Part(0.7, ("torch", "transformers", "vllm")),
+    "demo": Part(1.0, (*TRAINING, "vllm", "ray", "deepspeed")),
 }
 
 

@@ -18,6 +18,7 @@ FAMILIES: dict[str, Any] = {"llama": LlamaConfig, "qwen": Qwen2Config}
 SHAPES: dict[str, tuple[str, int, int, int, int, int, int | None, bool]] = {
     "tiny-llama": ("llama", 64, 160, 2, 4, 2, None, True),
     "tiny-qwen": ("qwen", 64, 160, 2, 4, 2, None, True),
+    "tiny-served": ("llama", 128, 352, 4, 4, 4, None, True),  # heads of 32: vLLM's CPU build serves none smaller
     "small-llama": ("llama", 256, 704, 4, 4, 2, 8192, False),
     "small-qwen": ("qwen", 512, 1408, 4, 4, 2, 8192, True),  # heads of 128, as those of the larger Qwens
     "0.5B": ("qwen", 896, 4864, 24, 14, 2, 151936, True),  # Qwen2.5-0.5B

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -149,6 +150,38 @@ def test_the_crossover_is_where_trees_begin_to_win(points: list[tuple[float, flo
 
     row = crossed(points)
     assert (row.value, row.note) == (value, said)
+
+
+def test_rollouts_repeat_what_a_cache_could_keep() -> None:
+    from benchmarks.gpu_parts import sampling
+
+    credit = sampling.rollouts(SETUP, "tiny-served")
+    lengths = [[len(place[0].prompt_token_ids) for place in places] for places in credit]
+    assert all(shorter < longer for places in lengths for shorter, longer in itertools.pairwise(places))
+    seen = sum(places[-1] for places in lengths) / sum(8 * length for places in lengths for length in places)
+    assert sampling.possible(credit) == pytest.approx(1 - seen)
+    asked = sampling.requests(SETUP, "tiny-served")
+    assert len({one.prompt_token_ids for one in asked}) == 8 and len({one.id for one in asked}) == 32
+    assert max(len(one.prompt_token_ids) + one.max_tokens for one in asked) <= sampling.CONTEXT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_engine_against_raw_vllm(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "sampling")
+    rate, start, hits, tail, graphs = rows
+    assert rate["peer"] == start["peer"] == "raw-vllm"
+    assert all(row["value"] > 0 for row in (rate, start, tail))
+    assert hits["ratio"] > 0.8
+    assert graphs["note"] == "skipped: CUDA graphs need a GPU"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_demo_runs_as_a_part(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "demo")
+    assert {row["name"] for row in rows} >= {f"the demo, tiny: accuracy of {name}" for name in ("base", "sft")}
+    assert all(row["value"] > 0 for row in rows if row["unit"] == "s")
 
 
 @pytest.mark.slow
