@@ -307,7 +307,7 @@ class Builder:
     def report(self, evaluated: Mapping[str, str], runs: Mapping[str, Run]) -> None:
         settings: dict[str, Any] = {"name": self.recipe.name, "order": self.shown}
         if self.recipe.prices:  # the report shows costs: another price, another report, and nothing else
-            settings["prices"] = self.recipe.prices.model_dump(mode="json")
+            settings["prices"] = self.recipe.prices.model_dump(mode="json", exclude={"budget"})
         shown = {
             policy: {"evaluation": stage, "training": self.newest.get(policy)} for policy, stage in evaluated.items()
         }

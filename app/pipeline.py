@@ -17,7 +17,7 @@ from app.progress import Progress, clock
 from app.recipe import Recipe
 from app.rendering import load_library
 from app.run_lock import Lock, run_lock
-from app.run_status import RunStatus
+from app.run_status import OverBudget, RunStatus
 from app.stage import Stage, StageContext
 from app.stage_timings import totals
 from app.store import Output
@@ -43,7 +43,12 @@ def _bring_up(recipe: Recipe, root: str, stages: list[Stage], only: str | None, 
     steps = plan(stages, root)
     wanted = select(steps, only)
     with RunStatus(recipe, root, steps, held=lambda: lock.held) as journal, at_stop(journal.stopped):
-        _Scheduler(recipe, steps, wanted, journal, lock).run()
+        scheduler = _Scheduler(recipe, steps, wanted, journal, lock)
+        try:
+            scheduler.run()
+        except OverBudget:
+            scheduler.report_so_far()
+            raise
     return plan(stages, root)
 
 
@@ -85,6 +90,7 @@ class _Scheduler:
         while self.waiting or self.running:
             if failure is None:
                 self._leave_out()
+                self._check_budget()
                 self._start_ready()
             if not self.running:
                 break
@@ -96,6 +102,21 @@ class _Scheduler:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+    def _check_budget(self) -> None:
+        """Raise OverBudget while there is more to do than the report, which costs nothing."""
+        names = [*self.journal.running, *(step.stage.name for step in self.waiting)]
+        if any(name != "report" for name in names):
+            self.journal.check_budget()
+
+    def report_so_far(self) -> None:
+        """Show at the run's root what the finished stages say, where a policy was evaluated at all."""
+        step = next((step for step in self.waiting if step.stage.kind == "report"), None)
+        inputs = {name: output for name, output in self.outputs.items() if name in self.finished}
+        if step is None or not any(name.startswith("evaluation/") for name in inputs):
+            return
+        output = Output(step.output.root, step.stage.name, "so-far")
+        step.stage.run(StageContext(step.stage, self.recipe, inputs, output, Progress(step.stage.name)))
 
     def _leave_out(self) -> None:
         """Drop what an earlier round, which kept its start, has made needless."""
@@ -130,7 +151,7 @@ class _Scheduler:
             try:
                 return self.results.get(timeout=0.5)
             except queue.Empty:
-                continue
+                self._check_budget()
 
     def _run_one(self, step: Step) -> None:
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from app.cost import cost, held, total
+from app.cost import cost, held, money, total
 from app.errors import UserError
 from app.plan import Step
 from app.progress import Progress
@@ -24,6 +24,10 @@ from app.store import Output
 
 FILE = "progress.json"
 LOCAL, REMOTE = 5.0, 60.0  # seconds between writes: to a disk, to object storage
+
+
+class OverBudget(UserError):
+    """The run has cost what `prices.budget` allows."""
 
 
 class RunStatus:
@@ -61,7 +65,7 @@ class RunStatus:
         self._ended.set()
         self._thread.join()
         whole = all(stage["state"] in ("done", "left out") for stage in self.stages.values())
-        stopped = kind is KeyboardInterrupt or (kind is None and not whole)
+        stopped = kind in (KeyboardInterrupt, OverBudget) or (kind is None and not whole)
         self.state = "stopped" if stopped else "failed" if kind is not None else "done"
         self.write()
 
@@ -70,6 +74,20 @@ class RunStatus:
         self._ended.set()
         self.state = "stopped"
         self.write()
+
+    def check_budget(self) -> None:
+        """Raise OverBudget where all sessions of the run's stages together have cost `prices.budget`."""
+        prices = self.recipe.prices
+        if prices is None or prices.budget is None:
+            return
+        with self._lock:
+            live = {name: self._live(name, *pair) for name, pair in self.running.items()}
+        spent = total(stage["cost"] for stage in (self.stages | live).values())
+        if spent is not None and spent >= prices.budget:
+            raise OverBudget(
+                f"the run has cost {money(spent, prices.currency)} of the {money(prices.budget, prices.currency)} that "
+                "prices.budget allows; what is finished is safe: raise it and run the same command to go on"
+            )
 
     def begin(self, step: Step, progress: Progress) -> Session:
         """A stage starts; its session is written at once, so that a kill a second later leaves a trace."""

@@ -55,6 +55,7 @@ class Prices(Settings):
     currency: str = Field(default="USD", min_length=1, max_length=8)
     cpu_hour: float = Field(default=0, ge=0)
     gpu_hour: float = Field(default=0, ge=0)
+    budget: float | None = Field(default=None, gt=0)  # what a run may cost, all its sessions together: then it stops
     sampler: Rates = Rates()
     verifier: Rates = Rates()
     trainer: Rates = Rates()

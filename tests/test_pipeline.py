@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from app.errors import UserError
 from app.plan import plan, table
 from app.recipe import Recipe
 from app.run_lock import run_lock
+from app.settings import Prices, Rates
 from app.stage import Stage, StageContext
 
 RECIPE = Recipe.model_validate(
@@ -104,6 +106,41 @@ def test_nothing_starts_after_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(RuntimeError):
         go(monkeypatch, stages, tmp_path)
     assert calls == ["a"]
+
+
+def test_a_spent_budget_stops_the_run_with_a_report_of_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Training is dear here and nothing else costs anything."""
+    calls: list[str] = []
+    told: list[list[str]] = []
+    dear = threading.Event()
+
+    def train(context: StageContext) -> None:
+        dear.wait()
+        writer(calls)(context)
+
+    def report(context: StageContext) -> None:
+        told.append(sorted(context.inputs))
+        context.output.write_shard(0, pa.table({"id": ["x"]}))
+
+    stages = [
+        Stage("evaluation/base", writer(calls), {}),
+        Stage("training/sft", train, {}, {"in": "evaluation/base"}),
+        Stage("report", report, {}, {name: name for name in ("evaluation/base", "training/sft")}),
+    ]
+    prices = Prices(currency="EUR", trainer=Rates(cpu_hour=1e12), budget=1)
+    with pytest.raises(UserError, match=r"cost [\d,.]+ EUR of the 1.00 EUR that prices.budget allows"):
+        go(monkeypatch, stages, tmp_path, RECIPE.model_copy(update={"prices": prices}))
+    assert (calls, told) == (["evaluation/base"], [["evaluation/base"]])
+    assert json.loads((tmp_path / "progress.json").read_text())["state"] == "stopped"
+    with pytest.raises(UserError, match="prices.budget"):  # nor does it begin again
+        go(monkeypatch, stages, tmp_path, RECIPE.model_copy(update={"prices": prices}))
+    dear.set()
+    steps = go(
+        monkeypatch, stages, tmp_path, RECIPE.model_copy(update={"prices": prices.model_copy(update={"budget": None})})
+    )
+    assert {step.state for step in steps} == {"done"}
 
 
 def test_independent_stages_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_gsm8k_with_smollm(smollm: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "gsm8k_smollm"
     results = json.loads((folder / "results.json").read_text())
     assert set(results["methods"]) == {"base", "sft", "rft"}
-    traces = pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("sampling/*/part-*.parquet"))])
+    traces = pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("sampling/*/*/part-*.parquet"))])
     assert traces.num_rows == 32 * 4
     assert "RFT" in out
     # The prompt went through the model's chat template, and the model answered in words about numbers.
