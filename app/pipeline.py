@@ -30,11 +30,21 @@ def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
     """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
     with run_lock(root) as lock:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
-        steps = plan(build(recipe), root)
-        wanted = select(steps, only)
-        with RunStatus(recipe, root, steps, held=lambda: lock.held) as journal, at_stop(journal.stopped):
-            _Scheduler(recipe, steps, wanted, journal, lock).run()
-        return plan(build(recipe), root)
+        return _bring_up(recipe, root, build(recipe), only, lock)
+
+
+def run_stages(recipe: Recipe, root: str, stages: list[Stage]) -> list[Step]:
+    """The same for stages that are not those of a recipe (app/given)."""
+    with run_lock(root) as lock:
+        return _bring_up(recipe, root, stages, None, lock)
+
+
+def _bring_up(recipe: Recipe, root: str, stages: list[Stage], only: str | None, lock: Lock) -> list[Step]:
+    steps = plan(stages, root)
+    wanted = select(steps, only)
+    with RunStatus(recipe, root, steps, held=lambda: lock.held) as journal, at_stop(journal.stopped):
+        _Scheduler(recipe, steps, wanted, journal, lock).run()
+    return plan(stages, root)
 
 
 def select(steps: list[Step], only: str | None) -> set[str]:
