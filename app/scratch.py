@@ -30,7 +30,7 @@ def scratch() -> Iterator[str]:
         os.rename(Path(folder, f"{OWNER}.new"), Path(folder, OWNER))  # no moment in which the lock is there, but free
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(Path(folder))
         os.close(handle)
 
 
@@ -50,7 +50,18 @@ def _left(lock: Path) -> bool:
     except BlockingIOError:
         return False
     else:
-        shutil.rmtree(lock.parent, ignore_errors=True)
+        _remove(lock.parent)
         return True
     finally:
         os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """The lock goes last: where a process still writes into the folder, the next sweep finds it."""
+    for each in folder.glob("*"):
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each, ignore_errors=True)
+        elif each.name != OWNER:
+            each.unlink(missing_ok=True)
+    if all(each.name == OWNER for each in folder.glob("*")):
+        shutil.rmtree(folder, ignore_errors=True)

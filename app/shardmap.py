@@ -18,6 +18,7 @@ import contextlib
 import os
 import threading
 import traceback
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from app.actor_arguments import pass_values
 from app.capacity import Need, watched
 from app.errors import UserError
 from app.placement import ActorPlacement
@@ -92,8 +94,8 @@ class Pool:
 class _Actor:
     """Wraps a ShardWorker for map_batches; a failure comes back as a row, so that the driver can say it once."""
 
-    def __init__(self, factory: type, arguments: tuple[Any, ...], queue: ray.actor.ActorHandle) -> None:
-        self.queue = queue
+    def __init__(self, factory: type, arguments: tuple[Any, ...], name: str) -> None:
+        self.queue = queue = ray.get_actor(name)
         self.failure = ""
         queue.place.remote()
         try:
@@ -179,6 +181,7 @@ def map_shards(
     """
     if not pending:
         return Total(), []
+    pass_values()
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -186,11 +189,12 @@ def map_shards(
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # grow as soon as every place is taken
     context.execution_no_progress_timeout_s = -1  # a place is taken until the stage ends
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    queue = ray.remote(ShardQueue).options(num_cpus=0, scheduling_strategy=here).remote(pending)
+    name = f"shards-{uuid.uuid4().hex}"
+    queue = ray.remote(ShardQueue).options(name=name, num_cpus=0, scheduling_strategy=here).remote(pending)
     places = pool.places(len(pending))
     done = ray.data.from_items([{"place": number} for number in range(places)], override_num_blocks=places).map_batches(
         _Actor,
-        fn_constructor_args=(factory, arguments, queue),
+        fn_constructor_args=(factory, arguments, name),
         batch_size=1,
         compute=pool.strategy(len(pending)),
         max_concurrency=pool.concurrency,

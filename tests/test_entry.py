@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from app.scratch import scratch
 from tests.runs import TINY, recipe_file
 from tests.watching import ROOT, Watched
 
@@ -125,11 +126,17 @@ def test_a_whole_run_never_listens_beyond_this_machine(folder: Path, watch: Call
     assert watched.left() == []
 
 
-def test_the_loss_of_the_watcher_ends_the_job(folder: Path, watch: Callable[..., Watched]) -> None:
+def test_the_loss_of_the_watcher_ends_the_job_and_the_next_start_sweeps(
+    folder: Path, watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = watch(*job("run", folder))
-    watched.until(lambda names: len(watched.family) > 1)
+    watched.until(lambda names: len(watched.family) > 1 and "raylet" in names)
     watched.process.kill()
     watched.until_gone()
+    [left] = watched.temporary.glob("eightfold-*")
+    monkeypatch.setattr(tempfile, "tempdir", str(watched.temporary))
+    with scratch():
+        assert not left.exists()
 
 
 def test_an_exit_code_is_the_jobs_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,19 @@ def test_a_killed_owners_folder_is_swept_at_the_next_start_and_a_living_ones_is_
         assert Path(own).exists()
     owners[1].communicate("\n")
     assert not folders[1].exists()
+
+
+def test_what_could_not_be_removed_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a killed driver's Ray may write for a moment while its folder is swept."""
+    folder = tmp_path / "eightfold-left"
+    (folder / "session" / "logs").mkdir(parents=True)
+    (folder / "port").touch()
+    (folder / OWNER).touch()
+    with monkeypatch.context() as busy:
+        busy.setattr(shutil, "rmtree", lambda *_arguments, **_how: None)
+        sweep()
+    assert sorted(path.name for path in folder.iterdir()) == [OWNER, "session"]
+    assert sweep() == [str(folder)] and not folder.exists()
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
