@@ -71,15 +71,16 @@ def run(
     recipe: RecipeName,
     set: Settings = [],  # noqa: B006 - typer copies it
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="one stage; its inputs must be there")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="one stage and all that it needs")] = None,
     runs: Runs = "runs",
 ) -> None:
     """Run a recipe, or go on with one that was stopped.
 
     [dim]eightfold run demo[/dim]
 
-    [dim]eightfold run demo --set sampling.samples=4 --only sampling[/dim]
+    [dim]eightfold run demo --set sampling.samples=4 --until credit[/dim]
     """
-    call("run", recipe, set=set, only=only, runs=runs)
+    call("run", recipe, set=set, only=only, until=until, runs=runs)
 
 
 @cli.command(rich_help_panel="Runs")
