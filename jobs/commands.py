@@ -41,7 +41,7 @@ def call(job: str, *words: str, **options: Any) -> None:
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             given.append(flag)
-        elif value not in (None, False):
+        elif value is not None and value is not False:
             for one in value if isinstance(value, list) else [value]:
                 given.append(f"{flag}={one}")
     raise typer.Exit(import_module(f"jobs.{job}").main(given))
@@ -103,6 +103,18 @@ def status(
     [dim]eightfold status runs/demo[/dim]
     """
     call("status", run, recipe=recipe, set=set)
+
+
+@cli.command(rich_help_panel="Runs")
+def view(
+    run: Annotated[list[str], typer.Argument(help="folders or URIs of runs, or what credit wrote")],
+    port: Annotated[int, typer.Option(metavar="N", help="of this machine; 0: a free one")] = 0,
+) -> None:
+    """Look through traces, their steps, values, pits and pairs, on a page for this machine alone.
+
+    [dim]eightfold view runs/demo[/dim]
+    """
+    call("view", *run, port=port)
 
 
 @cli.command(rich_help_panel="Runs")
