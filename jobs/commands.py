@@ -66,6 +66,27 @@ def start(
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
+Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
+
+
+@cli.command(rich_help_panel="Runs")
+def init(
+    model: Model,
+    train: Annotated[str, typer.Option(metavar="FILE", help="JSONL or Parquet: a question and an answer a row")],
+    test: Annotated[str, typer.Option(metavar="FILE", help="held-out problems of the same form")],
+    name: Annotated[str, typer.Option(help="of the run")] = "mine",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="recipe to write; NAME.yaml by default")] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", help="GPUs to use; 0: CPUs alone")] = 0,
+    chat: Annotated[bool, typer.Option("--chat", help="the model is asked through its chat template")] = False,
+) -> None:
+    """Write a recipe for your own model and problems.
+
+    [dim]eightfold init --model Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --chat[/dim]
+    """
+    call("init", **locals())
+
+
 @cli.command(rich_help_panel="Runs")
 def run(
     recipe: RecipeName,
@@ -103,6 +124,19 @@ def status(
     [dim]eightfold status runs/demo[/dim]
     """
     call("status", run, recipe=recipe, set=set)
+
+
+@cli.command(rich_help_panel="Runs")
+def compare(
+    first: Run,
+    second: Run,
+    problems: Annotated[int, typer.Option(metavar="N", help="shown of those won and lost")] = 3,
+) -> None:
+    """Two runs: settings that differ, accuracies paired by problem, problems won and lost.
+
+    [dim]eightfold compare runs/demo runs/other[/dim]
+    """
+    call("compare", first, second, problems=problems)
 
 
 @cli.command(rich_help_panel="Runs")
@@ -180,10 +214,6 @@ def verify(
     """
     options = {name: value for name, value in locals().items() if value}
     call("verify", **options)
-
-
-Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
-Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
 
 
 @cli.command(rich_help_panel="Each part alone")
