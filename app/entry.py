@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import psutil  # type: ignore[import-untyped]
@@ -31,6 +32,7 @@ GONE = 1.0  # seconds that killed processes may take to end
 _LAST = b"n"  # to the job: write your last notes; from it: they are written
 
 _notes: list[Callable[[], None]] = []
+_consoles: list[int] = []  # descriptors of the console besides 1 and 2
 _watcher: int | None = None  # its process id; None where nothing watches
 _job = 0
 
@@ -78,6 +80,32 @@ def hold_signals() -> None:
 
 
 @contextlib.contextmanager
+def native_noise(log: Path) -> Iterator[None]:
+    """While entered, what libraries in C and children write on the error output goes to the end of a file; what Python
+    writes still goes to the console. Nothing changes where sys.stderr is not the error output.
+    """
+    before = sys.stderr
+    if id(before) != id(sys.__stderr__):
+        yield
+        return
+    before.flush()
+    ours = os.dup(2)
+    _consoles.append(ours)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file, os.fdopen(os.dup(ours), "w", buffering=1) as console:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = console
+        _consoles.append(console.fileno())
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(ours, 2)
+            _consoles.clear()
+            os.close(ours)
+
+
+@contextlib.contextmanager
 def at_stop(note: Callable[[], None]) -> Iterator[None]:
     """While entered, `note` is called from another thread when the job is stopped. It should be quick."""
     _notes.append(note)
@@ -111,8 +139,8 @@ def _listen(line: socket.socket) -> None:
     if line.recv(1) != _LAST:
         os._exit(128 + signal.SIGKILL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)  # the watcher's line is the last one
-    os.dup2(nowhere, 2)
+    for told in {1, 2, *_consoles}:
+        os.dup2(nowhere, told)  # the watcher's line is the last one
     for note in reversed(_notes):
         note()
     line.sendall(_LAST)

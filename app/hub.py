@@ -34,7 +34,8 @@ def pinned(recipe: Recipe, root: str, save: bool = True) -> Recipe:
     found = recipe
     for kind, keys, name, revision in _hub_names(recipe):
         asked = f"{kind} {name}@{revision or 'main'}"
-        if asked not in known and (there := look_up(kind, name, revision, ".".join(keys))):
+        field = ".".join([*keys[:-1], "path" if kind == "model" else "name"])
+        if asked not in known and (there := look_up(kind, name, revision, field)):
             if kind == "model":
                 check_weights(name, revision, there[1])
             known = known | {asked: there[0]}
@@ -56,7 +57,7 @@ def look_up(kind: str, name: str, revision: str | None, field: str) -> tuple[str
         if COMMIT.fullmatch(revision or ""):
             return None
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        told = "give a folder or a hub name, or a commit of 40 digits as revision, which needs no look-up"
+        told = "no such folder here either; give a folder or a hub name, or a commit as revision: it needs no look-up"
         raise UserError(f"{field}: cannot resolve {kind} {name}@{revision or 'main'}: {said}; {told}") from None
     if not sha:
         raise UserError(f"{field}: the hub names no commit of {kind} {name}; give one as revision")

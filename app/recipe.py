@@ -123,8 +123,8 @@ def read(path: str) -> dict[str, Any]:
     """The mapping that a recipe file holds. Raises UserError where it holds none."""
     file = Path(path)
     if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else Path("jobs/recipes")
-        raise UserError(f"{path}: no such recipe file{nearest(file.name, [p.name for p in folder.glob('*.yaml')])}")
+        near = [p.name for p in file.parent.glob("*.yaml") if re.search(r"^problems:", p.read_text(), re.MULTILINE)]
+        raise UserError(f"{path}: no such recipe file{nearest(file.name, near) if near else ''}")
     try:
         body = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:

@@ -108,6 +108,11 @@ class RunStatus:
         self._save(session)
         self.write()
 
+    def done(self) -> tuple[int, int]:
+        """Stages that are done or not needed any more, and all."""
+        with self._lock:
+            return sum(stage["state"] in ("done", "left out") for stage in self.stages.values()), len(self.stages)
+
     def leave_out(self, step: Step) -> None:
         """A stage is not needed any more."""
         with self._lock:

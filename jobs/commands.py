@@ -41,7 +41,7 @@ def call(job: str, *words: str, **options: Any) -> None:
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             given.append(flag)
-        elif value not in (None, False):
+        elif value is not None and value is not False:
             for one in value if isinstance(value, list) else [value]:
                 given.append(f"{flag}={one}")
     raise typer.Exit(import_module(f"jobs.{job}").main(given))
@@ -66,20 +66,42 @@ def start(
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
+Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
+
+
+@cli.command(rich_help_panel="Runs")
+def init(
+    model: Model,
+    train: Annotated[str, typer.Option(metavar="FILE", help="JSONL or Parquet: a question and an answer a row")],
+    test: Annotated[str, typer.Option(metavar="FILE", help="held-out problems of the same form")],
+    name: Annotated[str, typer.Option(help="of the run")] = "mine",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="recipe to write; NAME.yaml by default")] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", help="GPUs to use; 0: CPUs alone")] = 0,
+    chat: Annotated[bool, typer.Option("--chat", help="the model is asked through its chat template")] = False,
+) -> None:
+    """Write a recipe for your own model and problems.
+
+    [dim]eightfold init --model Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --chat[/dim]
+    """
+    call("init", **locals())
+
+
 @cli.command(rich_help_panel="Runs")
 def run(
     recipe: RecipeName,
     set: Settings = [],  # noqa: B006 - typer copies it
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="one stage; its inputs must be there")] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="one stage and all that it needs")] = None,
     runs: Runs = "runs",
 ) -> None:
     """Run a recipe, or go on with one that was stopped.
 
     [dim]eightfold run demo[/dim]
 
-    [dim]eightfold run demo --set sampling.samples=4 --only sampling[/dim]
+    [dim]eightfold run demo --set sampling.samples=4 --until credit[/dim]
     """
-    call("run", recipe, set=set, only=only, runs=runs)
+    call("run", recipe, set=set, only=only, until=until, runs=runs)
 
 
 @cli.command(rich_help_panel="Runs")
@@ -102,6 +124,31 @@ def status(
     [dim]eightfold status runs/demo[/dim]
     """
     call("status", run, recipe=recipe, set=set)
+
+
+@cli.command(rich_help_panel="Runs")
+def compare(
+    first: Run,
+    second: Run,
+    problems: Annotated[int, typer.Option(metavar="N", help="shown of those won and lost")] = 3,
+) -> None:
+    """Two runs: settings that differ, accuracies paired by problem, problems won and lost.
+
+    [dim]eightfold compare runs/demo runs/other[/dim]
+    """
+    call("compare", first, second, problems=problems)
+
+
+@cli.command(rich_help_panel="Runs")
+def view(
+    run: Annotated[list[str], typer.Argument(help="folders or URIs of runs, or what credit wrote")],
+    port: Annotated[int, typer.Option(metavar="N", help="of this machine; 0: a free one")] = 0,
+) -> None:
+    """Look through traces, their steps, values, pits and pairs, on a page for this machine alone.
+
+    [dim]eightfold view runs/demo[/dim]
+    """
+    call("view", *run, port=port)
 
 
 @cli.command(rich_help_panel="Runs")
@@ -167,10 +214,6 @@ def verify(
     """
     options = {name: value for name, value in locals().items() if value}
     call("verify", **options)
-
-
-Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
-Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
 
 
 @cli.command(rich_help_panel="Each part alone")

@@ -13,7 +13,7 @@ import datetime
 import fcntl
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Line:
     """One stage. `total` is None where it is not known yet; `rate` is pieces a second, None before two are done."""
 
     stage: str
-    state: str  # done, running, stopped, pending, or left out: not needed
+    state: str  # done, running, stopped, failed, pending, or left out: not needed
     done: int
     total: int | None
     unit: str
@@ -63,9 +63,14 @@ class Line:
 
 def status(recipe: Recipe, root: str, running: bool) -> list[Line]:
     """The state of every stage. `running`: whether some process works on the run now."""
-    steps = plan(build(recipe), root)
+    steps, told = plan(build(recipe), root), {} if running else (journal(root) or {}).get("stages", {})
     outputs = {step.stage.name: step.output for step in steps if step.state == "done"}
-    return [_line(step, recipe, outputs, running) for step in steps]
+    failed = {(name, stage["key"]) for name, stage in told.items() if stage["state"] == "failed"}
+    lines = [(step, _line(step, recipe, outputs, running)) for step in steps]
+    return [
+        replace(line, state="failed") if (step.stage.name, step.output.key) in failed and line.state != "done" else line
+        for step, line in lines
+    ]
 
 
 def _line(step: Step, recipe: Recipe, outputs: dict[str, Output], running: bool) -> Line:

@@ -126,7 +126,7 @@ def test_a_name_that_the_hub_does_not_know_is_one_error(hub: Hub, tmp_path: Path
     for offline in (False, True):
         done = job(hub, "jobs.run", file, "--plan", "--runs", str(tmp_path), offline=offline)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: model.revision: cannot resolve model nobody/nothing@main: ")
+        assert done.stderr.startswith("error: model.path: cannot resolve model nobody/nothing@main: ")
         assert "give a folder or a hub name" in done.stderr and "Traceback" not in done.stderr
 
 

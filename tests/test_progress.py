@@ -51,9 +51,12 @@ def test_clock_reads_back(seconds: float) -> None:
 def test_a_line_tells_share_rate_and_time_left() -> None:
     told = Told()
     told.progress.begin(125)
-    told.clock.time += 62
-    told.progress.advance(37, {"traces": 12_345})
-    assert told.lines == ["sampling: 37/125 shards, 12,345 traces (199/s), 1:02 elapsed, about 2:27 left"]
+    told.clock.time += 42  # engines start
+    told.progress.advance(7, {"traces": 2_345})
+    assert told.lines == ["sampling: 7/125 shards, 2,345 traces, 0:42 elapsed"]  # from which nobody can tell the rest
+    told.clock.time += 20
+    told.progress.advance(30, {"traces": 10_000})
+    assert told.lines[1:] == ["sampling: 37/125 shards, 12,345 traces (500/s), 1:02 elapsed, about 0:59 left"]
 
 
 def test_lines_keep_their_distance_and_the_last_is_always_said() -> None:
@@ -76,21 +79,31 @@ def test_the_last_piece_is_said_at_once() -> None:
 
 def test_counts_add_up_and_small_ones_are_left_out() -> None:
     told = Told()
-    told.progress.begin(3, unit="steps")
-    told.clock.time += 10
-    told.progress.advance(1, {"tokens": 600.0, "seconds": 0.2})
-    told.clock.time += 10
-    told.progress.advance(1, {"tokens": 400.0})
-    assert told.lines[-1] == "sampling: 2/3 steps, 1,000 tokens (50/s), 0:20 elapsed, about 0:10 left"
+    told.progress.begin(4, unit="steps")
+    for tokens in (600.0, 400.0, 400.0):
+        told.clock.time += 10
+        told.progress.advance(1, {"tokens": tokens, "seconds": 0.2})
+    assert told.lines[-1] == "sampling: 3/4 steps, 1,400 tokens (40/s), 0:30 elapsed, about 0:10 left"
 
 
 def test_reused_shards_do_not_flatter_the_rate() -> None:
     told = Told()
     told.progress.begin(100, reused=80)
     assert told.lines == ["sampling: 80 of 100 shards are there already; going on"]
+    told.progress.advance(1)
     told.clock.time += 30
-    told.progress.advance(5)
-    assert "about 1:30 left" in told.lines[-1]
+    told.progress.advance(4)
+    assert "about 1:52 left" in told.lines[-1]
+    assert told.progress.snapshot()["rate"] == pytest.approx(4 / 30, abs=1e-6)
+
+
+def test_a_rate_waits_for_pieces_that_tell() -> None:
+    told = Told(interval=0)
+    told.progress.begin(100)
+    told.progress.advance(20)
+    told.clock.time += 1
+    told.progress.advance(20)
+    assert "left" not in told.lines[-1] and told.progress.snapshot()["rate"] is None
 
 
 def test_no_time_elapsed_is_no_division_by_zero() -> None:

@@ -112,7 +112,8 @@ def test_what_is_written_while_a_stage_runs(monkeypatch: pytest.MonkeyPatch, tmp
     sampling = seen[-1]["stages"]["sampling"]
     assert seen[-1]["state"] == sampling["state"] == "running"
     assert (sampling["done"], sampling["total"], sampling["counts"]) == (1, 3, {"traces": 2.0})
-    assert sampling["rate"] > 0 and sampling["left_seconds"] is not None and sampling["cost"] >= 0
+    assert sampling["rate"] is sampling["left_seconds"] is None  # the first pieces tell nothing yet
+    assert sampling["cost"] >= 0
     assert seen[-1]["stages"]["verification"]["state"] == "pending"
 
 

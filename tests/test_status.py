@@ -97,6 +97,15 @@ def test_a_stopped_stage_promises_nothing(run: Run) -> None:
     assert line.state == "stopped" and line.left is None
 
 
+def test_a_failed_stage_is_called_failed(run: Run) -> None:
+    run.problems()
+    run.shards("sampling/base", 3)
+    stages = {"sampling/base": {"state": "failed", "key": run.keys["sampling/base"]}}
+    Output(run.root, "", "").write_json("progress.json", {"state": "failed", "stages": stages})
+    assert run.lines(running=False)["sampling/base"].state == "failed"
+    assert run.lines(running=True)["sampling/base"].state == "running"
+
+
 def test_one_shard_is_no_rate(run: Run) -> None:
     run.problems()
     run.shards("sampling/base", 1)

@@ -1,0 +1,86 @@
+"""A run's folder as the viewer reads it: which samples there are, by policy, and what was made of them."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from app.errors import UserError
+from app.plan import siblings
+from app.records import PreferencePair
+from app.store import Output, filesystem
+from app.view.traces import Samples
+
+
+class RunView:
+    """One run, or the folder of `eightfold credit`. Raises UserError where there are no samples."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        fs, folder = filesystem(root)
+        if fs.get_file_info(folder).type != pafs.FileType.Directory:
+            raise UserError(f"{root}: no such run; give its folder, such as runs/demo")
+        self.samples: dict[str, Samples] = {}
+        for policy in self._names("sampling"):
+            sampling = self._newest(f"sampling/{policy}")
+            if sampling and (problems := self._source(sampling)):
+                outputs = {"sampling": sampling}
+                for kind in ("verification", "credit"):
+                    if found := self._newest(f"{kind}/{policy}", sampling=sampling.key):
+                        outputs[kind] = found
+                self.samples[policy] = Samples(outputs, problems, self._pair_sets(sampling))
+        if not self.samples:
+            raise UserError(f"{root}: no sampled traces there yet; eightfold status {root} tells how far it is")
+
+    def about(self) -> dict[str, Any]:
+        """The run and its samples, with the values that filters can take."""
+        told = {
+            name: {"traces": one.index.num_rows, "valued": _count(one, "valued"), "pits": _count(one, "pit")}
+            for name, one in self.samples.items()
+        }
+        outcomes = {word for one in self.samples.values() for word in one.index["outcome"].unique().to_pylist() if word}
+        return {"run": posixpath.basename(self.root.rstrip("/")), "samples": told, "outcomes": sorted(outcomes)}
+
+    def _names(self, kind: str) -> list[str]:
+        fs, folder = Output(self.root, kind, "").open()
+        infos = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+    def _newest(self, stage: str, **inputs: str) -> Output | None:
+        """The newest finished output of a stage that read these inputs, or, where none is finished, one begun."""
+        outputs = [output for output in siblings(Output(self.root, stage, "-")) if output.done_shards()]
+        done = [(output.manifest(), output) for output in outputs if output.finished]
+        fits = [pair for pair in done if inputs.items() <= pair[0]["inputs"].items()]
+        if fits:
+            return max(fits, key=lambda pair: pair[0]["finished"])[1]
+        begun = [output for output in outputs if not output.finished]
+        return begun[-1] if begun else None
+
+    def _source(self, sampling: Output) -> Output | None:
+        """The problems that samples are of: what their manifest names, or the newest there are."""
+        if sampling.finished:
+            told = sampling.manifest()
+            return Output(self.root, told["folders"]["problems"], told["inputs"]["problems"])
+        return self._newest("synthesis") or self._newest("problems")
+
+    def _pair_sets(self, sampling: Output) -> dict[str, Output]:
+        """Data sets of pairs that were made of these samples."""
+        found = {}
+        for name in self._names("datasets"):
+            output = self._newest(f"datasets/{name}", sampling=sampling.key)
+            if output and output.finished and set(PreferencePair.schema.names) <= set(output.columns()):
+                found[name] = output
+        return found
+
+
+def _count(samples: Samples, column: str) -> int:
+    return int(samples.index[column].to_numpy().sum()) if samples.index.num_rows else 0
+
+
+def report_of(root: str) -> bytes | None:
+    """The run's report, None where there is none yet or it is in object storage."""
+    file = Path(root, "report", "index.html")
+    return file.read_bytes() if "://" not in root and file.is_file() else None

@@ -1,0 +1,200 @@
+"""The traces of a run, to look through: an index that holds a million of them, and one trace with all that is known.
+
+The index has some 40 bytes a trace; texts, tokens and step values are read from their shards when a trace is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.errors import UserError
+from app.records import PreferencePair, Problem, StepValue, Trace, Verdict
+from app.store import Output
+
+PAGE = 100  # traces a page of the list
+SORTS = {"": [], "problem": [("problem", "ascending"), ("sample", "ascending")], "pit": [("pit", "descending")]}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which traces a list is to show; empty: all of them."""
+
+    outcome: str = ""
+    finish: str = ""
+    pit: bool = False  # only those with a first pit
+    problem: str = ""
+    words: str = ""  # in the trace's text, upper and lower case alike
+    sort: str = ""
+
+
+class Samples:
+    """One policy's samples with their verdicts and, where there are any, step values and pairs."""
+
+    def __init__(self, outputs: dict[str, Output], problems: Output, pairs: dict[str, Output]) -> None:
+        self.sampling, self.verification = outputs["sampling"], outputs.get("verification")
+        self.credit, self.problems, self.pairs = outputs.get("credit"), problems, pairs
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """A row a trace: shard, row, problem, sample, finish, outcome, reason, pit, valued."""
+        parts = [self._part(shard) for shard in self.sampling.done_shards()]
+        return (
+            pa.concat_tables(parts).unify_dictionaries() if parts else self._table([], [], [], [], [], [], [], [], [])
+        )
+
+    def _part(self, shard: int) -> pa.Table:
+        read = self.sampling.read_shard(shard, ["id", "problem_id", "sample", "finish_reason"])
+        ids = read["id"].to_pylist()
+        judged, valued, pits = self._verdicts(shard), set[str](), set[str]()
+        if self.credit and shard in self.credit.done_shards():
+            values = self.credit.read_shard(shard, ["trace_id", "first_pit"])
+            valued = set(pc.unique(values["trace_id"]).to_pylist())
+            pits = set(values.filter(values["first_pit"])["trace_id"].to_pylist())
+        outcomes, reasons = zip(*(judged.get(each, ("", "")) for each in ids), strict=True) if ids else ((), ())
+        return self._table(
+            [shard] * len(ids),
+            range(len(ids)),
+            read["problem_id"].to_pylist(),
+            read["sample"].to_pylist(),
+            read["finish_reason"].to_pylist(),
+            outcomes,
+            reasons,
+            [each in pits for each in ids],
+            [each in valued for each in ids],
+        )
+
+    def _table(self, *columns: Any) -> pa.Table:
+        words = pa.dictionary(pa.int32(), pa.string())
+        kinds = [pa.int32(), pa.int32(), words, pa.int32(), words, words, words, pa.bool_(), pa.bool_()]
+        names = ["shard", "row", "problem", "sample", "finish", "outcome", "reason", "pit", "valued"]
+        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, kinds, strict=True)]
+        return pa.table(dict(zip(names, arrays, strict=True)))
+
+    def _verdicts(self, shard: int) -> dict[str, tuple[str, str]]:
+        """Outcome and reason by trace; none of a shard that is not judged yet."""
+        if self.verification is None or shard not in self.verification.done_shards():
+            return {}
+        columns = self.verification.read_shard(shard, ["trace_id", "outcome", "reason"]).to_pydict()
+        pairs = zip(columns["outcome"], columns["reason"], strict=True)
+        return dict(zip(columns["trace_id"], pairs, strict=True))
+
+    def listed(self, asked: Asked, start: int = 0) -> dict[str, Any]:
+        """A page of the traces that were asked for, and how many there are in all."""
+        found = self.index
+        for column, wanted in (("outcome", asked.outcome), ("finish", asked.finish), ("problem", asked.problem)):
+            if wanted:
+                found = found.filter(pc.equal(found[column].cast(pa.string()), wanted))
+        if asked.pit:
+            found = found.filter(found["pit"])
+        if asked.words:
+            found = self._with_words(found, asked.words)
+        if order := SORTS.get(asked.sort):
+            plain = found.set_column(2, "problem", found["problem"].cast(pa.string()))
+            found = found.take(pc.sort_indices(plain, sort_keys=order))
+        return {"total": found.num_rows, "start": start, "rows": found.slice(start, PAGE).to_pylist()}
+
+    def _with_words(self, found: pa.Table, words: str) -> pa.Table:
+        """Those whose text has the words; reads the texts of the shards that are left, one after the other."""
+        kept = []
+        for shard in pc.unique(found["shard"]).to_pylist():
+            mine = found.filter(pc.equal(found["shard"], shard))
+            texts = self.sampling.read_shard(shard, ["text"])["text"].take(mine["row"])
+            kept.append(mine.filter(pc.match_substring(texts, words, ignore_case=True)))
+        return pa.concat_tables(kept) if kept else found
+
+    def one(self, shard: int, row: int) -> dict[str, Any]:
+        """All that is known of a trace. Raises UserError where there is none such."""
+        if shard not in self.sampling.done_shards() or row >= (table := self.sampling.read_shard(shard)).num_rows:
+            raise UserError(f"no trace {row} in shard {shard}")
+        [trace] = Trace.from_table(table.slice(row, 1))
+        problem = self._problem(trace.problem_id)
+        verdict = self._verdict(shard, trace.id)
+        values = self._steps(shard, trace.id)
+        names = table["problem_id"].to_pylist()
+        others = [n for n, name in enumerate(names) if name == trace.problem_id]
+        return {
+            "id": trace.id,
+            "problem": {"id": problem.id, "statement": problem.statement, "answer": problem.answer},
+            "text": trace.text,
+            "sample": trace.sample,
+            "finish": trace.finish_reason,
+            "tokens": len(trace.token_ids),
+            "verdict": verdict
+            and {name: getattr(verdict, name) for name in ("outcome", "extracted", "reason", "tier")},
+            "start": next((_value(value) for value in values if not value.step), None),
+            "steps": [_value(value) for value in values if value.step],
+            "unvalued": "" if values else self._why(trace, verdict),
+            "siblings": others,
+            "pairs": list(self._pairs(trace.id)),
+        }
+
+    def _verdict(self, shard: int, name: str) -> Verdict | None:
+        if self.verification is None or shard not in self.verification.done_shards():
+            return None
+        table = self.verification.read_shard(shard)
+        return next(iter(Verdict.from_table(table.filter(pc.equal(table["trace_id"], name)))), None)
+
+    def _steps(self, shard: int, name: str) -> list[StepValue]:
+        if self.credit is None or shard not in self.credit.done_shards():
+            return []
+        table = self.credit.read_shard(shard)
+        found = StepValue.from_table(table.filter(pc.equal(table["trace_id"], name)))
+        return sorted(found, key=lambda value: value.step)
+
+    def _why(self, trace: Trace, verdict: Verdict | None) -> str:
+        """Why credit did not look at a trace."""
+        if self.credit is None:
+            return "this run has no step values of these samples"
+        if trace.finish_reason != "stop":
+            return "credit looks at no trace that was cut off"
+        if verdict and verdict.correct:
+            return "credit looks at wrong traces, and at right ones where credit.correct_traces asks for them"
+        return (
+            "credit did not look at it: its problem has no right and wrong trace, the same tokens stand in another "
+            "sample, or credit.traces_per_problem was reached"
+        )
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - lives as long as the server
+    def _problem(self, name: str) -> Problem:
+        for table in self.problems.tables():
+            found = table.filter(pc.equal(table["id"], name))
+            if found.num_rows:
+                return Problem.from_table(found)[0]
+        raise UserError(f"no problem {name}")
+
+    def _pairs(self, name: str) -> Iterator[dict[str, Any]]:
+        """Preference pairs that a trace is part of."""
+        for label, output in self.pairs.items():
+            for shard in output.done_shards():
+                sides = output.read_shard(shard, ["chosen_trace", "rejected_trace"])
+                mask = pc.or_(pc.equal(sides["chosen_trace"], name), pc.equal(sides["rejected_trace"], name))
+                if pc.any(mask).as_py():
+                    for pair in PreferencePair.from_table(output.read_shard(shard).filter(mask)):
+                        yield _pair(label, pair, name)
+
+
+def _pair(label: str, pair: PreferencePair, name: str) -> dict[str, Any]:
+    body = {key: getattr(pair, key) for key in ("prompt", "chosen", "rejected", "q_before", "q_after", "step")}
+    return {"set": label, "side": "rejected" if pair.rejected_trace == name else "chosen", **body}
+
+
+def _value(value: StepValue) -> dict[str, Any]:
+    names = ("step", "text", "q", "low", "high", "correct", "judged", "advantage", "first_pit", "confidence", "note")
+    return {name: getattr(value, name) for name in (*names, "wrong_sums")} | {"why": _why_no_value(value)}
+
+
+def _why_no_value(value: StepValue) -> str:
+    """Why a step of a trace that credit looked at has no value of its own; empty where it has one."""
+    if value.q is not None:
+        return ""
+    if value.first_pit and value.wrong_sums:
+        return "no rollouts: a wrong sum written here named the step"
+    if value.first_pit:
+        return "no rollouts from behind the pit: those from before it and the trace's own end were enough"
+    return "not looked at: the search needed no rollouts here"

@@ -1,0 +1,157 @@
+"""The viewer over the files of a run: what its lists and traces say, and who may read them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.credit.stage import CreditWorker
+from app.datasets.pairs import Texts, pits, step_pairs
+from app.datasets.settings import StepDpoSettings
+from app.errors import UserError
+from app.judged import judged_shard
+from app.records import PreferencePair, StepValue, Verdict
+from app.store import Output
+from app.tokens import TokenText
+from app.view import server
+from app.view.runs import RunView
+from tests.credit import student as world
+
+TOKEN = "secret"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the student: samples, verdicts, step values and pairs, as the stages leave them."""
+    folder = tmp_path_factory.mktemp("view") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        made = world.problems()
+        student = world.Student(made, world.renderer())
+        patch.setattr("app.sampling.stage.create", lambda *args, **kwargs: student)
+        found = asyncio.run(world.sampled(folder.with_name("source"), student, made, world.recipe()))
+        outputs = {
+            "problems": Output(str(folder), "problems", "k"),
+            "sampling": Output(str(folder), "sampling/base", "k"),
+            "verification": Output(str(folder), "verification/base", "k"),
+            "credit": Output(str(folder), "credit/base", "k"),
+        }
+        for kind in found:
+            for index in found[kind].done_shards():
+                outputs[kind].write_shard(index, found[kind].read_shard(index))
+        worker = world.credit_worker(world.recipe(), outputs, outputs["credit"])
+        asyncio.run(worker.process(0))
+    pairs = Output(str(folder), "datasets/step_dpo", "k")
+    pairs.write_shard(0, PreferencePair.table(_pairs(outputs, worker)))
+    for kind, output in (*outputs.items(), ("pairs", pairs)):
+        reads = {} if kind == "problems" else {"problems": "k", "sampling": "k"}
+        output.finish({"finished": "2026-01-01", "inputs": reads, "folders": {"problems": "problems"}})
+    return folder
+
+
+def _pairs(outputs: dict[str, Output], worker: CreditWorker) -> list[PreferencePair]:
+    credit = outputs["credit"]
+    values = StepValue.from_table(credit.read_shard(0))
+    samples = judged_shard(outputs["sampling"], outputs["verification"], 0)
+    rollouts = judged_shard(credit, credit, 0, "rollouts", "verdicts")
+    texts = Texts(TokenText(worker.renderer.decode), worker.renderer.end_id, "")
+    out = []
+    for name, rows in samples.items():
+        found = pits([trace for trace, _ in rows], [v for v in values if v.problem_id == name], 0.0)
+        out += step_pairs(found, rows, rollouts.get(name, []), StepDpoSettings(), 0, texts)
+    return out
+
+
+@pytest.fixture
+def client(root: Path) -> TestClient:
+    browser = TestClient(server.application({"made": RunView(str(root))}, TOKEN))
+    browser.get("/", params={"token": TOKEN})  # which leaves the cookie
+    return browser
+
+
+def listed(client: TestClient, **asked: Any) -> dict[str, Any]:
+    answer = client.get("/api/traces/made/base", params=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_every_trace_is_there_and_filters_agree_with_the_files(client: TestClient, root: Path) -> None:
+    verdicts = Verdict.from_table(Output(str(root), "verification/base", "k").read())
+    values = StepValue.from_table(Output(str(root), "credit/base", "k").read())
+    wrong = sum(verdict.outcome == "incorrect" for verdict in verdicts)
+    pitted = {value.trace_id for value in values if value.first_pit}
+    assert listed(client)["total"] == len(verdicts) and len(listed(client)["rows"]) == min(100, len(verdicts))
+    assert listed(client, outcome="incorrect")["total"] == wrong > 0
+    assert listed(client, pit="1")["total"] == len(pitted) > 0
+    assert listed(client, finish="length")["total"] == 0
+    assert all(row["pit"] for row in listed(client, sort="pit")["rows"][: len(pitted)])
+    assert listed(client, start=len(verdicts) - 2)["rows"][-1] == listed(client)["rows"][-1] or len(verdicts) > 100
+    about = client.get("/api/runs").json()["made"]
+    assert about["samples"]["base"]["pits"] == len(pitted) and "incorrect" in about["outcomes"]
+
+
+def test_words_are_looked_for_in_the_texts(client: TestClient, root: Path) -> None:
+    texts = Output(str(root), "sampling/base", "k").read(["text"])["text"].to_pylist()
+    word = texts[3].splitlines()[0]
+    assert listed(client, words=word)["total"] == sum(word in text for text in texts)
+
+
+def test_a_trace_tells_each_step_its_value_or_why_it_has_none(client: TestClient) -> None:
+    row = listed(client, pit="1")["rows"][0]
+    trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
+    assert "".join(step["text"] for step in trace["steps"]) == trace["text"]
+    assert sum(step["first_pit"] for step in trace["steps"]) == 1
+    assert all((step["q"] is None) == bool(step["why"]) for step in trace["steps"])
+    assert trace["verdict"]["outcome"] == "incorrect" and row["row"] in trace["siblings"]
+
+
+def test_pairs_of_a_trace_are_shown_with_its_side(client: TestClient) -> None:
+    sides = []
+    for row in listed(client, pit="1")["rows"]:
+        trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
+        sides += [(pair["set"], pair["side"]) for pair in trace["pairs"]]
+    assert sides and set(sides) == {("step_dpo", "rejected")}
+
+
+def test_a_trace_that_credit_left_out_says_why(client: TestClient) -> None:
+    row = next(row for row in listed(client, outcome="correct")["rows"] if not row["valued"])
+    trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
+    assert trace["steps"] == [] and "credit.correct_traces" in trace["unvalued"]
+
+
+@pytest.mark.parametrize("path", ["/", "/view.js", "/api/runs", "/api/trace/made/base/0/0", "/report/made"])
+def test_nothing_without_the_token(path: str, root: Path) -> None:
+    stranger = TestClient(server.application({"made": RunView(str(root))}, TOKEN))
+    assert stranger.get(path).status_code == 403
+    assert stranger.get(path, params={"token": "guess"}).status_code == 403
+    assert "made" not in stranger.get(path).text
+
+
+def test_the_cookie_opens_the_rest_and_markup_stays_text(root: Path) -> None:
+    browser = TestClient(server.application({"made": RunView(str(root))}, TOKEN))
+    page = browser.get("/", params={"token": TOKEN})
+    assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
+    script = browser.get("/view.js").text
+    assert "innerHTML =" not in script and "insertAdjacentHTML" not in script
+    assert browser.get("/api/trace/made/base/99/0").status_code == 404
+    assert browser.get("/api/traces/other/base").status_code == 404
+
+
+def test_a_folder_without_samples_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no sampled traces there yet"):
+        RunView(str(tmp_path))
+    with pytest.raises(UserError, match="no such run"):
+        RunView(str(tmp_path / "none"))
+
+
+def test_a_run_that_goes_on_shows_what_is_there(root: Path, tmp_path: Path) -> None:
+    output, source = Output(str(tmp_path / "live"), "sampling/base", "k"), Output(str(root), "sampling/base", "k")
+    output.write_shard(0, source.read_shard(0))
+    Output(str(tmp_path / "live"), "problems", "k").write_shard(0, Output(str(root), "problems", "k").read_shard(0))
+    view = RunView(str(tmp_path / "live"))
+    assert view.samples["base"].one(0, 0)["verdict"] is None
+    assert json.dumps(view.about())
