@@ -123,7 +123,7 @@ def check_refill(endpoint: Endpoint, folder: Path) -> None:
     (made / "part-00000.parquet").unlink()
     _, again, recounted = run(asked, str(folder))
     assert again == written and recounted == counts
-    assert len(endpoint.asked) - requests < requests / 2
+    assert len(endpoint.asked) - requests == requests / 2  # one of two shards was there
 
 
 def test_a_writer_is_asked_until_there_are_enough(endpoint: Endpoint, tmp_path: Path, here: None) -> None:
