@@ -11,6 +11,8 @@ from typing import Any
 from app.errors import UserError
 from app.methods import CREDIT, SAMPLES, TEACHER, find
 from app.policy import base_policy, file_digest
+from app.problems.strategies import FAIL_RATES
+from app.problems.strategies import needs as needs_of
 from app.recipe import EngineRole, Recipe
 from app.runs import BASE, Run
 from app.stage import Stage, StageContext
@@ -20,7 +22,7 @@ from app.verification.verifier import verifier_of
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
     "problems": 2,
-    "synthesis": 1,
+    "synthesis": 2,
     "datasets": 4,
     "training": 3,
     "sampling": 3,
@@ -45,6 +47,7 @@ def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other. Raises UserError with the first that is missing."""
     unheld = recipe.evaluation.split == "validation" and not recipe.problems.may_validate
     needs = [
+        *_synthesis_needs(recipe),
         (recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part"),
         (unheld, "evaluation.split is validation: no validation problems; raise problems.validation"),
     ]
@@ -54,6 +57,20 @@ def check(recipe: Recipe) -> None:
     for wrong, message in needs:
         if wrong:
             raise UserError(f"recipe {recipe.name}: {message}")
+
+
+def _synthesis_needs(recipe: Recipe) -> list[tuple[Any, str]]:
+    synthesis = recipe.synthesis
+    if synthesis is None:
+        return []
+    rated, world = synthesis.difficulty, synthesis.writer.kind == "world"
+    failing = FAIL_RATES in needs_of(synthesis.strategies)
+    policy, here = rated.policy if rated else BASE, "synthesis.difficulty"
+    return [
+        (failing and not rated, f"synthesis.strategies.from_failures needs fail rates: add {here}"),
+        (world and rated, f"{here}: the world's writer is not asked; use a vllm or openai writer"),
+        (policy not in (BASE, *recipe.models), f"{here}.policy: no such model: {policy}; base or one of `models`"),
+    ]
 
 
 def _run_needs(recipe: Recipe, run: Run, runs: Mapping[str, Run]) -> list[tuple[Any, str]]:
@@ -185,6 +202,13 @@ class Builder:
         if self.recipe.synthesis.writer.kind == "vllm":
             settings["writer"]["weights"] = base_policy(self.recipe.synthesis.writer.weights).fingerprint
             settings["writer"] |= self.served("writer")
+        if (
+            self.recipe.synthesis.writer.kind != "world"
+        ):  # it says which answers agree, and the prompt how they are marked
+            settings |= {"verifier": self.verifier, "rendering": self.common["rendering"]}
+        if self.recipe.synthesis.difficulty:
+            settings["difficulty"]["policy"] = self.prints[self.recipe.synthesis.difficulty.policy]
+            settings["difficulty"] |= self.served("sampling")
         self.add("synthesis", "app.problems.synthesis_stage", settings, {"problems": "problems"})
 
     # -- runs ---------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from pyarrow import fs as pafs
 
+from app.problems.settings import SynthesisSettings
 from app.recipe import Recipe
 from app.stage import Stage
 from app.store import Output, check_reachable
@@ -111,7 +113,7 @@ def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | 
     name, recipe = stage.kind, stage.recipe or recipe
     synthesis, evaluation, sampling, credit = recipe.synthesis, recipe.evaluation, recipe.sampling, recipe.credit
     if name == "synthesis" and synthesis and synthesis.writer.kind != "world":
-        return 2 * synthesis.count * synthesis.max_tokens
+        return synthesis_tokens(synthesis)
     if name == "evaluation":
         count = getattr(recipe.problems, evaluation.split)
         return None if count is None else count * (1 + evaluation.samples) * evaluation.max_tokens
@@ -123,6 +125,16 @@ def tokens_at_most(recipe: Recipe, stage: Stage, problems: int | None) -> int | 
         traces = credit.traces_per_problem + credit.correct_traces
         return problems * traces * PREFIXES * credit.rollouts * credit.max_tokens
     return None
+
+
+def synthesis_tokens(settings: SynthesisSettings) -> int:
+    """Tokens that writing may take at most: every attempt the budget allows, all votes drawn, all at their limits."""
+    vote, budget = settings.vote, settings.budget
+    attempts = math.ceil(budget.attempts * settings.count)
+    each = (1 + settings.check) * settings.max_tokens + vote.solutions * (vote.max_tokens or settings.max_tokens)
+    if settings.difficulty:
+        each += settings.difficulty.rollouts * settings.difficulty.max_tokens
+    return min(attempts * each, budget.tokens or attempts * each)
 
 
 def training_problems(recipe: Recipe) -> int | None:

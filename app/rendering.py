@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
 from app.recipe import RenderingSettings
@@ -21,7 +21,10 @@ def load_library() -> None:
 
 
 class Renderer:
-    """Renders for one model. The same text gives the same ids wherever it runs."""
+    """Renders for one model. The same text gives the same ids wherever it runs.
+
+    `template_arguments` are the chat template's own, such as enable_thinking.
+    """
 
     def __init__(
         self,
@@ -29,10 +32,11 @@ class Renderer:
         settings: RenderingSettings,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        template_arguments: dict[str, Any] | None = None,
     ) -> None:
         from transformers import AutoTokenizer
 
-        self.settings = settings
+        self.settings, self.arguments = settings, template_arguments or {}
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model_path, revision=revision, trust_remote_code=trust_remote_code
         )
@@ -60,7 +64,9 @@ class Renderer:
 
     def chat(self, messages: list[dict[str, str]]) -> str:
         """The text a policy sees after messages, by the model's chat template."""
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **self.arguments
+        )
 
     def prompt_ids(self, statement: str) -> list[int]:
         """Token ids of the prompt. A chat template writes its own special tokens; plain text gets the tokenizer's."""

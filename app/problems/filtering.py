@@ -8,22 +8,19 @@ from app.problems.overlap import NearIndex
 from app.records import Problem
 
 
-def keep_new(
-    candidates: Iterable[Problem], seeds: Iterable[Problem], evaluation: Iterable[Problem], threshold: float
-) -> tuple[list[Problem], dict[str, float]]:
-    """(problems kept, in order; counts of what was dropped and why, such as `near evaluation`)."""
-    index = NearIndex(threshold)
-    for label, problems in (("evaluation", evaluation), ("seed", seeds)):
-        for problem in problems:
-            index.add(problem.statement, label)
-    kept: list[Problem] = []
-    dropped: dict[str, float] = {}
-    for problem in candidates:
-        found = index.match(problem.statement)
-        if found is None:
-            index.add(problem.statement, "synthetic")
-            kept.append(problem)
-        else:
-            reason = f"dropped: {found[0]} duplicate of {found[1]}"
-            dropped[reason] = dropped.get(reason, 0) + 1
-    return kept, dropped
+class Filter:
+    """Takes problems one by one, in order; what it takes, later ones are compared with too."""
+
+    def __init__(self, seeds: Iterable[Problem], evaluation: Iterable[Problem], threshold: float) -> None:
+        self.index = NearIndex(threshold)
+        for label, problems in (("evaluation", evaluation), ("seed", seeds)):
+            for problem in problems:
+                self.index.add(problem.statement, label)
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why a problem is not kept, such as `near duplicate of evaluation`; None where it is."""
+        found = self.index.match(problem.statement)
+        if found is not None:
+            return f"{found[0]} duplicate of {found[1]}"
+        self.index.add(problem.statement, "synthetic")
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.settings import ModelSettings, Settings
 
@@ -78,11 +78,15 @@ class WorldWriter(Settings):
     merge: tuple[float, float, float] = (0.2, 0.5, 0.3)  # weights of 1, 2, 3 operations a line in the others
 
 
+TemplateArguments = dict[str, bool | int | float | str]
+
+
 class VllmWriter(Settings):
     """A capable model, served by vLLM actors of this run."""
 
     kind: Literal["vllm"]
     weights: ModelSettings
+    template_arguments: TemplateArguments = Field(default_factory=dict)  # of its chat template: enable_thinking: false
 
 
 class OpenAIWriter(Settings):
@@ -93,18 +97,68 @@ class OpenAIWriter(Settings):
     model: str
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = Field(default=16, ge=1)
+    template_arguments: TemplateArguments = Field(default_factory=dict)  # sent as chat_template_kwargs, where not empty
 
 
 Writer = Annotated[WorldWriter | VllmWriter | OpenAIWriter, Field(discriminator="kind")]
+
+
+class VoteSettings(Settings):
+    """How the reference answer of a new problem is found (app/problems/vote.py)."""
+
+    solutions: int = Field(default=8, ge=1)  # at most; fewer are drawn where they decide
+    agreement: float = Field(default=0.6, gt=0, le=1)  # share of `solutions` that must have one answer
+    temperature: float = Field(default=0.7, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)  # of one solution; None: synthesis.max_tokens
+    kept: int = Field(default=1, ge=1)  # distinct agreeing solutions that become the teacher's
+
+
+class DifficultySettings(Settings):
+    """How often a policy solves a problem by itself: asked of every new problem, and of seeds for `from_failures`."""
+
+    policy: str = "base"  # or one of `models`: those that are there before anything is trained
+    rollouts: int = Field(default=8, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    max_tokens: int = Field(default=512, ge=1)
+    keep: tuple[float, float] | None = None  # lowest and highest solve rate of a problem that is kept; None: all
+
+    @field_validator("keep")
+    @classmethod
+    def _band(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("give the lowest and the highest solve rate, such as [0.1, 0.9]")
+        return value
+
+
+class SynthesisBudget(Settings):
+    """Where writing ends though `count` is not reached. Finished shards count, not those that a stop cut short."""
+
+    attempts: float = Field(default=4, ge=1)  # a problem wanted
+    requests: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)  # read and written; the last attempts may pass it by a little
 
 
 class SynthesisSettings(Settings):
     """New problems and their solutions, written from seed problems by a capable model."""
 
     writer: Writer = WorldWriter()
-    count: int = Field(ge=1)  # problems asked for; fewer remain after the duplicates are dropped
+    count: int = Field(ge=1)  # new problems wanted: what is dropped is replaced, within the budget
+    strategies: dict[str, float] = Field(
+        default_factory=lambda: {"similar": 1.0}
+    )  # weights; app/problems/strategies.py
     seeds_per_prompt: int = Field(default=3, ge=1)
+    check: bool = True  # the writer looks over its own draft, and mends or withdraws it, before it is solved
     temperature: float = Field(default=0.8, ge=0)
-    max_tokens: int = Field(default=768, ge=1)
+    max_tokens: int = Field(default=768, ge=1)  # of one answer, a thinking model's reasoning included
+    vote: VoteSettings = VoteSettings()
+    budget: SynthesisBudget = SynthesisBudget()
+    difficulty: DifficultySettings | None = None
     near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams at and above which one is dropped
     keep_seeds: bool = False  # train on the seed problems as well, where they have a solution
+
+    @field_validator("strategies")
+    @classmethod
+    def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError("give at least one strategy with a weight above 0, such as {similar: 1}")
+        return value

@@ -1,126 +1,202 @@
-"""Stage synthesis: a capable model writes new problems from seed problems and solves them; duplicates are dropped."""
+"""Stage synthesis: a capable model writes new problems from seeds, and only those one can trust are kept.
+
+In waves: attempts (app/problems/writing.py), solve rates of what they gave where the recipe asks for them, then the
+filter, in order of the attempts, until `count` are kept or the budget is spent (app/problems/refill.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 from app.errors import UserError
-from app.policy import Policy, base_policy
-from app.problems.filtering import keep_new
-from app.problems.select import problems_of, write_problems
-from app.problems.settings import OpenAIWriter, SynthesisSettings, VllmWriter
-from app.problems.writers import from_world, write_all
-from app.recipe import Recipe, RenderingSettings
-from app.records import Problem, chunked
-from app.rendering import Renderer
-from app.sampling.backends import create
-from app.sampling.engine import PromptTooLong, Request
-from app.sampling.openai import OpenAIEngine
-from app.shard_stats import Receipt
+from app.problems.filtering import Filter
+from app.problems.rates import Rate, histogram, outside
+from app.problems.refill import Spent, next_shards
+from app.problems.select import Problems, write_problems
+from app.problems.settings import OpenAIWriter, SynthesisSettings
+from app.problems.strategies import CONCEPTS as NEEDS_CONCEPTS
+from app.problems.strategies import FAIL_RATES, needs
+from app.problems.workers import (
+    CANDIDATES,
+    CONCEPTS,
+    RATES,
+    SEED_RATES,
+    SEEDS_PER_SHARD,
+    ConceptWorker,
+    RatingWorker,
+    WritingWorker,
+)
+from app.problems.writers import from_world
+from app.problems.writing import WRITTEN, Attempt
+from app.recipe import Recipe
+from app.records import Problem
 from app.shardmap import Pool, complete
 from app.stage import StageContext
 from app.store import Output
 
-REQUESTS_PER_SHARD = 32
-CANDIDATES = "candidates"  # kind of the tables that hold what was written, before duplicates are dropped
+YIELD = "yield.json"  # of attempts, by strategy and by what became of them
+KEPT, SURPLUS = "kept", "not needed: count was reached"
 
 
-class WritingWorker:
-    """Asks the writer for one shard of problems at a time and writes them as candidates."""
+@dataclass
+class Ledger:
+    """What became of all attempts so far."""
 
-    def __init__(self, recipe: Recipe, problems: Output, output: Output) -> None:
-        assert recipe.synthesis
-        self.settings, self.seed, self.output = recipe.synthesis, recipe.seed, output
-        self.seeds = problems_of(problems, "train")
-        self.shards = shards_of(self.settings)
-        writer = self.settings.writer
-        if isinstance(writer, VllmWriter):
-            self.model: VllmModel | EndpointModel = VllmModel(recipe, writer)
-        elif isinstance(writer, OpenAIWriter):
-            self.model = EndpointModel(recipe, writer)
-        else:
-            raise UserError(f"synthesis.writer.kind is {writer.kind}: nothing to ask; use vllm or openai")
+    settings: SynthesisSettings
+    filter: Filter
+    spent: Spent = field(default_factory=Spent)
+    kept: set[int] = field(default_factory=set)  # numbers of attempts
+    ends: dict[str, Counter[str]] = field(default_factory=dict)  # by strategy
+    solved: list[float] = field(default_factory=list)  # solve rates of problems that passed the filter
 
-    async def process(self, index: int) -> Receipt:
-        problems, counts = await write_all(self.model.answer, self.seeds, self.shards[index], self.settings, self.seed)
-        return self.output.write_shard(index, Problem.table(problems), counts, kind=CANDIDATES)
+    def take(self, attempts: list[Attempt], rates: dict[str, Rate]) -> None:
+        """Count a shard of attempts in; shards must come in order."""
+        for attempt in attempts:
+            self.spent.attempts += 1
+            self.spent.requests += attempt.requests
+            self.spent.tokens += attempt.read + attempt.written
+            end = self._end(attempt, rates)
+            self.ends.setdefault(attempt.strategy, Counter())[end] += 1
+            if end == KEPT:
+                self.kept.add(attempt.number)
+                self.spent.kept += 1
 
+    def _end(self, attempt: Attempt, rates: dict[str, Rate]) -> str:
+        if attempt.outcome != WRITTEN:
+            return attempt.outcome
+        if self.spent.kept >= self.settings.count:
+            return SURPLUS
+        problem = attempt.problem()
+        if refusal := self.filter.refusal(problem):
+            return refusal
+        if self.settings.difficulty is None:
+            return KEPT
+        rate = rates[problem.id]
+        if rate.solved is not None:
+            self.solved.append(rate.solved)
+        return outside(rate, self.settings.difficulty.keep) or KEPT
 
-class VllmModel:
-    """A writer served by this actor's own vLLM engine, through its chat template where it has one."""
+    @property
+    def reasons(self) -> Counter[str]:
+        """Ends of all strategies together, those that were kept left out."""
+        total = sum(self.ends.values(), Counter[str]())
+        del total[KEPT]
+        return total
 
-    def __init__(self, recipe: Recipe, writer: VllmWriter) -> None:
-        assert recipe.synthesis
-        weights, self.settings = writer.weights, recipe.synthesis
-        path = base_policy(weights).path
-        chat = RenderingSettings(template="chat", prompt="{statement}")
-        self.renderer = Renderer(path, chat, weights.revision, weights.trust_remote_code)
-        policy, place = Policy(path, path), recipe.placement.engines("writer")
-        self.engine = create(policy, place, weights.revision, weights.trust_remote_code)
-
-    async def answer(self, text: str, name: str, seed: int) -> str | None:
-        prompt = tuple(self.renderer.prompt_ids(text))
-        request = Request(name, prompt, seed, self.settings.max_tokens, self.settings.temperature)
-        try:
-            return (await self.engine.generate(request)).text
-        except PromptTooLong:
-            return None
-
-
-class EndpointModel:
-    """A writer behind an OpenAI-compatible endpoint; its own chat template applies there."""
-
-    def __init__(self, recipe: Recipe, writer: OpenAIWriter) -> None:
-        assert recipe.synthesis
-        self.settings = recipe.synthesis
-        self.engine = OpenAIEngine(writer.base_url, writer.model, writer.api_key_env, writer.concurrency)
-
-    async def answer(self, text: str, _name: str, seed: int) -> str | None:
-        messages = [{"role": "user", "content": text}]
-        try:
-            done = await self.engine.chat(messages, seed, self.settings.max_tokens, self.settings.temperature)
-        except PromptTooLong:
-            return None
-        return done.text
-
-
-def shards_of(settings: SynthesisSettings) -> list[Sequence[int]]:
-    """Request numbers of each shard."""
-    return chunked(range(settings.count), REQUESTS_PER_SHARD)
+    def story(self) -> dict[str, Any]:
+        """What yield.json holds."""
+        kept, spent = max(self.spent.kept, 1), self.spent
+        found: dict[str, Any] = {"by_strategy": {name: dict(ends) for name, ends in sorted(self.ends.items())}}
+        found |= {"wanted": self.settings.count, "kept": spent.kept, "attempts": spent.attempts}
+        found |= {"requests": spent.requests, "tokens": spent.tokens}
+        found |= {"requests_a_kept_problem": spent.requests / kept, "tokens_a_kept_problem": spent.tokens / kept}
+        return found | ({"solve_rates": histogram(self.solved)} if self.settings.difficulty else {})
 
 
 def run(context: StageContext) -> None:
-    """Write candidates, drop duplicates of seeds, evaluation problems and each other, write the rest as shard 0."""
+    """Attempt and filter until enough are kept, then write them as shard 0."""
     settings = context.recipe.synthesis
     assert settings
     source = context.inputs["problems"]
-    everything = Problem.from_table(source.read())
-    seeds = sorted((p for p in everything if p.split == "train"), key=lambda p: p.id)
-    evaluation = [p for p in everything if p.split != "train"]
-    candidates, written = _candidates(context, settings)
-    kept, dropped = keep_new(candidates, seeds, evaluation, settings.near_duplicate)
-    if settings.keep_seeds:
-        kept = [p for p in seeds if p.solution] + kept
-    counts = {**written, **dropped, "problems": float(len(kept))}
-    for reason, count in counts.items():
-        if reason.startswith("dropped"):
-            context.progress.say(f"{count:,.0f} {reason}")
-    write_problems(context.output, kept, counts)
-
-
-def _candidates(context: StageContext, settings: SynthesisSettings) -> tuple[list[Problem], dict[str, float]]:
-    recipe, output = context.recipe, context.output
-    source = recipe.problems.source
+    seeds = Problem.from_table(source.read())
+    train = sorted((p for p in seeds if p.split == "train"), key=lambda p: p.id)
+    ledger = Ledger(settings, Filter(train, (p for p in seeds if p.split != "train"), settings.near_duplicate))
     if settings.writer.kind == "world":
-        if source.kind != "world":
-            raise UserError("synthesis.writer.kind is world, but the problems are not the world's; use vllm or openai")
-        problems = from_world(source, settings.writer, settings.count, recipe.seed)
-        return problems, {"asked": float(settings.count)}
-    shards = len(shards_of(settings))
-    place = recipe.placement.engines("writer")
-    pool = Pool.of(place, recipe.placement.named("writer"), place.gpus, place.concurrent_shards)
-    if isinstance(settings.writer, OpenAIWriter):
+        made = _from_world(context.recipe, settings)
+        kept: Iterator[Problem] = iter([p for p in made if _world_end(ledger, p) == KEPT])
+    else:
+        _attempt(context, settings, ledger)
+        kept = _kept(context.output, ledger.kept)
+    if settings.keep_seeds:
+        kept = chain((p for p in train if p.solution), kept)
+    _tell(context, ledger)
+    context.output.write_json(YIELD, ledger.story())
+    write_problems(context.output, kept, _counts(ledger))
+
+
+def _from_world(recipe: Recipe, settings: SynthesisSettings) -> list[Problem]:
+    source = recipe.problems.source
+    if source.kind != "world" or settings.writer.kind != "world":
+        raise UserError("synthesis.writer.kind is world, but the problems are not the world's; use vllm or openai")
+    return from_world(source, settings.writer, settings.count, recipe.seed)
+
+
+def _world_end(ledger: Ledger, problem: Problem) -> str:
+    """The world is right by construction: its problems are compared with others, and no more."""
+    end = ledger.filter.refusal(problem) or KEPT
+    ledger.ends.setdefault("world", Counter())[end] += 1
+    ledger.spent.attempts += 1
+    ledger.spent.kept += end == KEPT
+    return end
+
+
+def _attempt(context: StageContext, settings: SynthesisSettings, ledger: Ledger) -> None:
+    """Waves of attempts until the ledger has enough. What earlier sessions wrote is counted in, not made again."""
+    _prepare(context, settings)
+    done = 0
+    while True:
+        more, why = next_shards(settings, ledger.spent)
+        if not more:
+            if why:
+                context.progress.say(f"{why} with {ledger.spent.kept:,} of {settings.count:,} problems")
+            return
+        _complete(context, WritingWorker, done + more, CANDIDATES)
+        if settings.difficulty:
+            _complete(context, RatingWorker, done + more, RATES)
+        for index in range(done, done + more):
+            ledger.take(*_shard(context.output, index, bool(settings.difficulty)))
+        done += more
+
+
+def _prepare(context: StageContext, settings: SynthesisSettings) -> None:
+    """What strategies need beside the seeds."""
+    needed = needs(settings.strategies)
+    shards = Problems(context.inputs["problems"], "train").shards(SEEDS_PER_SHARD)
+    if NEEDS_CONCEPTS in needed:
+        _complete(context, ConceptWorker, shards, CONCEPTS)
+    if FAIL_RATES in needed:
+        _complete(context, RatingWorker, shards, SEED_RATES)
+
+
+def _complete(context: StageContext, worker: type, shards: int, kind: str) -> None:
+    recipe = context.recipe
+    assert recipe.synthesis
+    role = "sampling" if worker is RatingWorker else "writer"
+    place = recipe.placement.engines(role)  # type: ignore[arg-type]
+    pool = Pool.of(place, recipe.placement.named(role), place.gpus, place.concurrent_shards)  # type: ignore[arg-type]
+    if role == "writer" and isinstance(recipe.synthesis.writer, OpenAIWriter):
         pool = Pool(1, 0, concurrency=place.concurrent_shards)
-    arguments = (recipe, context.inputs["problems"], output)
-    counts = complete(context, WritingWorker, arguments, shards, pool, CANDIDATES).counts
-    return [p for table in output.tables(kind=CANDIDATES) for p in Problem.from_table(table)], counts
+    arguments: tuple[Any, ...] = (recipe, context.inputs["problems"], context.output)
+    complete(context, worker, (*arguments, kind) if worker is RatingWorker else arguments, shards, pool, kind)
+
+
+def _shard(output: Output, index: int, rated: bool) -> tuple[list[Attempt], dict[str, Rate]]:
+    rates = Rate.from_table(output.read_shard(index, kind=RATES)) if rated else []
+    return Attempt.from_table(output.read_shard(index, kind=CANDIDATES)), {rate.problem_id: rate for rate in rates}
+
+
+def _kept(output: Output, numbers: set[int]) -> Iterator[Problem]:
+    """The problems of some attempts, a shard at a time."""
+    for table in output.tables(kind=CANDIDATES):
+        for attempt in Attempt.from_table(table):
+            if attempt.number in numbers:
+                yield attempt.problem()
+
+
+def _counts(ledger: Ledger) -> dict[str, float]:
+    spent = ledger.spent
+    counts = {"attempts": spent.attempts, "requests": spent.requests, "tokens": spent.tokens, "problems": spent.kept}
+    return {name: float(n) for name, n in counts.items()} | {f"dropped: {r}": float(n) for r, n in _reasons(ledger)}
+
+
+def _reasons(ledger: Ledger) -> list[tuple[str, int]]:
+    return ledger.reasons.most_common()
+
+
+def _tell(context: StageContext, ledger: Ledger) -> None:
+    for reason, count in _reasons(ledger):
+        context.progress.say(f"{count:,} dropped: {reason}")

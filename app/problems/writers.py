@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-
-from app.problems.settings import SynthesisSettings, WorldSource, WorldWriter
+from app.policy import Policy, base_policy
+from app.problems.asking import Ask, Reply, without_reasoning
+from app.problems.settings import OpenAIWriter, VllmWriter, WorldSource, WorldWriter
 from app.problems.world import Teacher, World, make_problems
-from app.problems.writing import (
-    new_problem,
-    read_solution,
-    read_statement,
-    seeds_for,
-    solve_prompt,
-    write_prompt,
-)
+from app.recipe import Recipe, RenderingSettings
 from app.records import Problem, seed_from
-
-# (text of the request, id, seed) -> what the model answered, None where the text does not fit its context
-Answer = Callable[[str, str, int], Awaitable[str | None]]
-
-TOO_LONG = "dropped: prompt longer than the writer's context"
-UNREAD = "dropped: no problem in the answer"
-UNSOLVED = "dropped: no final answer in the solution"
+from app.rendering import Renderer
+from app.sampling.backends import create
+from app.sampling.engine import PromptTooLong, Request
+from app.sampling.openai import OpenAIEngine
 
 
 def from_world(source: WorldSource, writer: WorldWriter, count: int, seed: int) -> list[Problem]:
@@ -31,33 +20,41 @@ def from_world(source: WorldSource, writer: WorldWriter, count: int, seed: int) 
     return make_problems(seed_from("synthesis", seed), count, "train", world, Teacher(writer.careful, writer.merge))
 
 
-async def write_all(
-    answer: Answer, seeds: list[Problem], indices: Sequence[int], settings: SynthesisSettings, seed: int
-) -> tuple[list[Problem], dict[str, float]]:
-    """Problems of the requests `indices`, in order, and how many answers could not be read."""
-    results = await asyncio.gather(*(write_one(answer, seeds, index, settings, seed) for index in indices))
-    counts = {"asked": float(len(indices))}
-    for result in results:
-        if isinstance(result, str):
-            counts[result] = counts.get(result, 0) + 1
-    return [result for result in results if isinstance(result, Problem)], counts
+class VllmModel:
+    """A writer served by this actor's own engine, through its chat template."""
+
+    def __init__(self, recipe: Recipe, writer: VllmWriter) -> None:
+        weights = writer.weights
+        path = base_policy(weights).path
+        chat = RenderingSettings(template="chat", prompt="{statement}")
+        self.renderer = Renderer(
+            path, chat, weights.revision, weights.trust_remote_code, dict(writer.template_arguments)
+        )
+        policy, place = Policy(path, path), recipe.placement.engines("writer")
+        self.engine = create(policy, place, weights.revision, weights.trust_remote_code)
+
+    async def answer(self, ask: Ask) -> Reply | None:
+        prompt = tuple(self.renderer.prompt_ids(ask.text))
+        try:
+            done = await self.engine.generate(Request(ask.name, prompt, ask.seed, ask.max_tokens, ask.temperature))
+        except PromptTooLong:
+            return None
+        text = without_reasoning(done.text)
+        return Reply(text, done.finish_reason != "stop", len(prompt), len(done.token_ids))
 
 
-async def write_one(
-    answer: Answer, seeds: list[Problem], index: int, settings: SynthesisSettings, seed: int
-) -> Problem | str:
-    """One new problem, solved; or why there is none."""
-    shown = seeds_for(seeds, index, settings.seeds_per_prompt, seed)
-    written = await answer(write_prompt(shown), f"write-{index}", seed_from(seed, "write", index))
-    if written is None:
-        return TOO_LONG
-    statement = read_statement(written)
-    if statement is None:
-        return UNREAD
-    solution = await answer(solve_prompt(statement), f"solve-{index}", seed_from(seed, "solve", index))
-    if solution is None:
-        return TOO_LONG
-    solved = read_solution(solution)
-    if solved is None:
-        return UNSOLVED
-    return new_problem(statement, *solved)
+class EndpointModel:
+    """A writer behind an OpenAI-compatible endpoint; its own chat template applies there."""
+
+    def __init__(self, writer: OpenAIWriter) -> None:
+        self.arguments = dict(writer.template_arguments)
+        self.engine = OpenAIEngine(writer.base_url, writer.model, writer.api_key_env, writer.concurrency)
+
+    async def answer(self, ask: Ask) -> Reply | None:
+        messages = [{"role": "user", "content": ask.text}]
+        limits = (ask.max_tokens, ask.temperature)
+        try:
+            done = await self.engine.chat(messages, ask.seed, *limits, template_arguments=self.arguments)
+        except PromptTooLong:
+            return None
+        return Reply(without_reasoning(done.text), done.finish_reason != "stop", *done.usage)

@@ -39,6 +39,7 @@ class Completion:
     text: str
     finish_reason: str
     seconds: float = field(default=0.0, compare=False)
+    usage: tuple[int, int] = field(default=(0, 0), compare=False)  # tokens read and written, as an endpoint counts them
 
 
 class Engine(ABC):

@@ -107,9 +107,19 @@ class OpenAIEngine(Engine):
         return Completion(tuple(choice["token_ids"]), choice["text"], self._reason(choice), seconds)
 
     async def chat(
-        self, messages: Sequence[Message], seed: int, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0
+        self,
+        messages: Sequence[Message],
+        seed: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        template_arguments: dict[str, Any] | None = None,
     ) -> Completion:
-        """The answer to a conversation, as text: its `token_ids` are empty."""
+        """The answer to a conversation, as text: its `token_ids` are empty.
+
+        `template_arguments` go to the chat template where the endpoint is one of vLLM or SGLang; none: nothing is sent.
+        """
+        more = {"extra_body": {"chat_template_kwargs": template_arguments}} if template_arguments else {}
         answer, seconds = await self._post(
             self._client.chat.completions,
             {
@@ -118,10 +128,12 @@ class OpenAIEngine(Engine):
                 "temperature": temperature,
                 "top_p": top_p,
                 "seed": seed,
+                **more,
             },
         )
-        choice = answer["choices"][0]
-        return Completion((), choice["message"].get("content") or "", self._reason(choice), seconds)
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        used = (usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+        return Completion((), choice["message"].get("content") or "", self._reason(choice), seconds, used)
 
     async def close(self) -> None:
         """Close the connections."""

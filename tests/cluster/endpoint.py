@@ -10,11 +10,11 @@ from typing import Any
 
 
 class Endpoint(ThreadingHTTPServer):
-    """`asked` holds the Authorization headers that came; `key` is the one that is let in."""
+    """`asked` holds the Authorization headers that came; `key` is the one that is let in, None lets all in."""
 
     daemon_threads = True
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str | None) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.key = key
         self.asked: list[str] = []
@@ -32,7 +32,7 @@ class Answers(BaseHTTPRequestHandler):
         shown = self.headers.get("Authorization", "")
         self.server.asked.append(shown)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if shown != f"Bearer {self.server.key}":
+        if self.server.key is not None and shown != f"Bearer {self.server.key}":
             self.answer(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})  # some echo it
             return
         text = body["messages"][-1]["content"]
@@ -40,6 +40,8 @@ class Answers(BaseHTTPRequestHandler):
         if "step by step" in text and asked:
             first, second = map(int, asked.groups())
             said = f"{first} + {second} = {first + second}\n#### {first + second}"
+        elif "Here is a draft" in text:
+            said = "It is sound."
         else:
             seed = int(body["seed"])
             said = f"Problem: Ada has {seed % 89 + 2} red and {seed // 89 % 97 + 2} blue marbles. How many are there?"
