@@ -82,8 +82,25 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The options every benchmark has: --quick and --json FILE."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="smaller, ends within about a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="also write the rows here")
     return parser
+
+
+def folder(name: str) -> str:
+    """An option's folder, made where it is not there: before anything is measured."""
+    if "://" in name:
+        raise argparse.ArgumentTypeError(f"{name}: give a folder on a disk, not a URI")
+    try:
+        os.makedirs(name, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{name}: cannot be made: {error}") from error
+    return name
+
+
+def _file(name: str) -> Path:
+    """An option's file, whose folder is made where it is not there."""
+    folder(os.path.dirname(name) or ".")
+    return Path(name)
 
 
 def publish(rows: Sequence[Row], json_file: Path | None) -> None:

@@ -52,7 +52,7 @@ from app.training import launch
 from app.training.metrics import read as read_metrics
 from app.training.settings import TrainSettings
 from app.verification.stage import VerificationWorker
-from benchmarks.table import Row, arguments, publish, row
+from benchmarks.table import Row, arguments, folder, publish, row
 from jobs.run import find_recipe
 
 STEPS = 8  # of training; the first two warm up
@@ -279,7 +279,9 @@ def options_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser = arguments((__doc__ or "").split("\n")[0])
     parser.add_argument("--recipe", default="demo", help="a recipe's file, or the name of one in jobs/recipes (demo)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key of it")
-    parser.add_argument("--runs", metavar="DIR", help="folder that all nodes see (default: a temporary one here)")
+    parser.add_argument(
+        "--runs", type=folder, metavar="DIR", help="folder that all nodes see (default: a temporary one here)"
+    )
     return parser.parse_args(argv)
 
 
@@ -287,8 +289,6 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     options = options_of(argv)
     recipe = smaller(load(find_recipe(options.recipe), options.set), options.quick)
-    if options.runs and "://" not in options.runs:
-        os.makedirs(options.runs, exist_ok=True)
     with ray_session(), tempfile.TemporaryDirectory(prefix="throughput-", dir=options.runs) as root:
         bench = Bench(pinned(recipe, root), root)
         rows = [*bench.sampling(), *bench.verification(), *bench.training()]

@@ -49,6 +49,10 @@ class Comparison:
     readable: bool = True
 
 
+_EQUAL = Comparison(True, "equal", "number")
+_OTHER = Comparison(False, "different", "number")
+
+
 @lru_cache(maxsize=4096)
 def _plain_reference(reference: str) -> Number | None:
     return plain(reference) if len(reference) <= MAX_ANSWER else None
@@ -63,7 +67,7 @@ def compare(reference: str, answer: str, *, question: str | None = None) -> Comp
             if number is not None:
                 same = agrees(wanted, number.value)
                 if same or "," not in answer:
-                    return Comparison(same, "equal" if same else "different", "number")
+                    return _EQUAL if same else _OTHER
     except TooLarge:
         return _long(reference, answer)
     return _compare(reference, answer, question)

@@ -277,6 +277,8 @@ def _last_hash(body: str) -> Extraction | None:
 
 def _phrase(body: str, after: int = 0) -> Extraction | Missing | None:
     """What follows the last "the answer is" (or its like) that stands after a place in the text."""
+    if after >= len(body):
+        return None
     offset = max(after, len(body) - MAX_TAIL)
     tail = body[offset:]
     last = last_anchor(tail)

@@ -78,7 +78,7 @@ def judge_batch(
 
 
 Row = tuple[str, str | None, str, str]  # outcome, extracted, reason, tier
-Key = tuple[str, str, str, str | None]  # reference, answer, evidence, question
+Key = tuple[str | None, ...]  # reference, answer, evidence, clause, also, question
 
 UNFINISHED: Row = ("unparsed", None, "unfinished", "none")
 STRONG = frozenset({"boxed", "tag", "hash", "phrase", "revised"})
@@ -113,7 +113,7 @@ def _decide(reference: str, text: str, question: str | None, seen: dict[Key, Row
             continue
         if found.evidence == "letter" and choice(reference) is None:
             continue
-        key = (reference, found.answer, f"{found.evidence} {found.clause} {found.also}", question)
+        key = (reference, found.answer, found.evidence, found.clause, found.also, question)
         if key in seen:
             return seen[key]
         answer, result = found.answer, compare(reference, found.answer, question=question)

@@ -58,6 +58,8 @@ def decimal(whole: str, fraction: str, *, negative: bool = False, exponent: int 
     if negative:
         units = -units
     places = len(fraction) - exponent
+    if places == 0 and not fraction:
+        return Number(Fraction(units))
     scale = Fraction(1, 10**places) if places >= 0 else Fraction(10**-places)
     if not fraction:
         return Number(units * scale)

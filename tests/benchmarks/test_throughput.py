@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from app.recipe import Recipe, load
-from benchmarks.throughput import STEPS, smaller
+from benchmarks.throughput import STEPS, options_of, smaller
 from jobs.run import find_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,23 @@ def test_a_recipe_without_training_or_sampling_is_measured_by_defaults() -> None
     bare = Recipe.model_validate({"name": "bare", "problems": {"train": 4, "validation": 1, "test": 1}})
     found = Recipe.model_validate(smaller(bare, True).model_dump())
     assert found.trained()["sft"].training and found.sampling
+
+
+def test_folders_that_are_not_there_are_made_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, rows = tmp_path / "new" / "runs", tmp_path / "results" / "rows.json"
+    options = options_of(["--runs", str(runs), "--json", str(rows)])
+    assert (options.runs, options.json) == (str(runs), rows)
+    assert runs.is_dir() and rows.parent.is_dir()
+    with tempfile.TemporaryDirectory(prefix="throughput-", dir=options.runs):
+        pass
+    assert options_of(["--json", "rows.json"]).json == Path("rows.json")
+    (tmp_path / "file").touch()
+    for name, told in ((str(tmp_path / "file" / "x"), "cannot be made"), ("s3://bucket/runs", "a folder on a disk")):
+        with pytest.raises(SystemExit):
+            options_of(["--runs", name])
+        assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from app.records import OUTCOMES
 from app.verification import equivalent, judge
 from tests.verification.hostile import CORPUS, UNDEFINED
 
-BUDGET = 2.0  # seconds of CPU for twelve judgements: the design aim is 0.1 for one, machines differ
+BUDGET = 20.0  # seconds of CPU for twelve judgements, on any machine; benchmarks.verification measures the 0.1 for one
 REFERENCES = ("42", "x+1", "\\{1,2\\}", "(0,1)", "yes")
 
 
