@@ -13,6 +13,7 @@ from app.sampling.engine import Completion, Engine, Request, check_fits
 from app.sampling.engine_client import EngineProcess
 from app.sampling.meter import Meter
 from app.sampling.settings import EnginePlacement
+from app.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -56,8 +57,6 @@ class VllmEngine(Engine):
         trust_remote_code: bool = False,
         adapter: str | None = None,
     ) -> None:
-        from transformers import AutoTokenizer
-
         given = engine_arguments(placement, adapter) | {
             "model": model,
             "revision": revision,
@@ -74,9 +73,7 @@ class VllmEngine(Engine):
         self.adapter = adapter
         self.context_length = self.process.facts["context_length"]
         self.meter = Meter()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(
-            model, revision=revision, trust_remote_code=trust_remote_code
-        )
+        self._tokenizer: Any = load_tokenizer(model, revision, trust_remote_code)
 
     def serving(self, adapter: str | None) -> VllmEngine:
         """The same engine, answering with another adapter, or with none; both may be used at once.
