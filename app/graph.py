@@ -259,7 +259,9 @@ class _Builder:
     def served(self, role: EngineRole) -> dict[str, Any]:
         """What of a placement decides what an engine writes: where it cuts, and in which numbers it works."""
         place = self.recipe.placement.engines(role)
-        return {"max_model_len": place.max_model_len, "dtype": place.dtype}
+        numbers = {"quantization": place.quantization, "kv_cache_dtype": place.kv_cache_dtype}
+        told = {name: value for name, value in numbers.items() if value not in (None, "auto")}
+        return {"max_model_len": place.max_model_len, "dtype": place.dtype} | told
 
     # -- what is asked of a policy ------------------------------------------------------------------------------------
 
