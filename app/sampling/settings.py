@@ -10,8 +10,9 @@ from app.placement import ActorPlacement
 from app.sampling.engine_args import check
 from app.settings import Settings
 
-GPU_ONLY = ("chunked_prefill", "cuda_graph_sizes", "kv_cache_dtype", "quantization")
-VLLM_ONLY = (*GPU_ONLY, "max_num_batched_tokens", "speculative", "engine_args")
+# speculative: vLLM 0.32's CPU build writes other tokens with it (docs/gpu.md)
+GPU_ONLY = ("chunked_prefill", "cuda_graph_sizes", "kv_cache_dtype", "quantization", "speculative")
+VLLM_ONLY = (*GPU_ONLY, "max_num_batched_tokens", "engine_args")
 
 
 class Stopping(Settings):
@@ -128,7 +129,7 @@ class EnginePlacement(ActorPlacement):
     cuda_graph_sizes: tuple[int, ...] = ()  # GPU only: batch sizes recorded; none: vLLM's own
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"  # GPU only; fp8: twice the tokens in the cache
     quantization: Literal["fp8"] | None = None  # GPU only: weights in FP8, made when they are loaded
-    speculative: Speculation | None = None
+    speculative: Speculation | None = None  # GPU only
     engine_args: dict[str, Any] = Field(default_factory=dict)  # more of vLLM's EngineArgs, by its names for them
     # vllm, sglang, or a function of your own (app/sampling/backends.py)
     backend: str = Field(default="vllm", pattern=r"^(vllm|sglang|[\w.]+:\w+)$")

@@ -109,7 +109,8 @@ def test_a_step_on_a_gpu_reads_enough(asked: dict[str, Any], tokens: int | None)
         ({"engine_args": {"gpu_memory_utilization": 1}}, "gpu_memory_utilization: set gpu_memory for it"),
         ({"engine_args": {"load_format": "pt"}}, "load_format: the engine sets it itself"),
         ({"engine_args": {"attention_backed": "X"}}, "attention_backed: vLLM has no such argument (did you mean"),
-        ({"speculative": {}}, "tokens"),
+        ({"gpus": 1, "speculative": {}}, "tokens"),
+        ({"speculative": {"tokens": 3}}, "speculative: only on GPUs"),
     ],
 )
 def test_knobs_without_effect_are_refused(asked: dict[str, Any], said: str) -> None:

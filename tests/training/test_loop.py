@@ -185,6 +185,45 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert [path.name for path in kept] == ["step-00000006", "step-00000008"]
 
 
+def test_checkpoints_come_by_the_clock_where_no_steps_are_given(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer("sft", steps=9, epochs=None, placement={"checkpoint_minutes": 2.0, "keep_checkpoints": True})
+    clock = iter(range(0, 6000, 50))  # seconds of each look at the clock
+    monkeypatch.setattr("app.training.loop.time.monotonic", lambda: next(clock))
+    trainer.saved, saved = next(clock), list[int]()
+    inner = trainer.save
+    monkeypatch.setattr(trainer, "save", lambda done: (saved.append(done), inner(done))[1])
+    trainer.train()
+    assert saved == [3, 6]  # 150 s, and again with the look that a checkpoint itself takes
+
+
+def test_compiled_layers_and_activations_that_are_away_change_nothing(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled by a backend that needs no compiler; as on a GPU, but for where the activations wait."""
+    import functools
+
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    )
+    how: dict[str, Any] = {"epochs": 2, "precision": "fp32"}
+    places: dict[str, dict[str, Any]] = {"plain": {}, "compile": {"compile": True}}
+    places["away"] = {"gpus": 1, "activation_offload": True}
+    got = {
+        name: trained(make_trainer("dpo", root=tmp_path / name, placement=place, **how))
+        for name, place in places.items()
+    }
+    for name in ("compile", "away"):
+        assert got[name][0] == pytest.approx(got["plain"][0], abs=1e-5)
+        assert close(got[name][1], got["plain"][1], ROUNDING)
+
+
+def test_activations_that_are_computed_again_cannot_be_away(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(UserError, match=r"activation_offload has nothing to move beside\s+gradient_checkpointing"):
+        make_trainer("sft", gradient_checkpointing=True, placement={"gpus": 1, "activation_offload": True})
+
+
 def cut_off(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
 
