@@ -121,18 +121,19 @@ def training(shape: Shape, settings: TrainSettings, place: TrainPlacement, branc
     held = trained * (2 if half else 4) / cut[2] + frozen / cut[2]
     optimiser = 0.0 if place.offload else trained * state / cut[0]
     gradients = trained * summed / cut[1]
-    tokens = settings.micro_batch * branches * settings.max_length / place.sequence_parallel
+    most = settings.micro_batch_tokens or settings.micro_batch * branches * settings.max_length
+    tokens = most / place.sequence_parallel
     per = LAYER if half else 2 * LAYER
     layers = 1 + 2 * shape.layers / LAYER if settings.gradient_checkpointing else shape.layers
     activations = 0.0 if place.activation_offload else tokens * shape.width * per * layers
     total = (held + gradients + optimiser + activations) / GIB
     said = (
-        f"weights {held / GIB:.1f}, gradients {gradients / GIB:.1f}, optimiser {optimiser / GIB:.1f}, activations at most "
-        f"{activations / GIB:.1f}: {total:.1f} GiB a worker"
+        f"weights {held / GIB:.1f}, gradients {gradients / GIB:.1f}, optimiser {optimiser / GIB:.1f}, "
+        f"activations at most {activations / GIB:.1f}: {total:.1f} GiB a worker"
     )
-    return (
-        said if gpu_gib is None else f"{said}, {'fits' if total < 0.95 * gpu_gib else 'DOES NOT FIT'} {gpu_gib:g} GiB"
-    )
+    if gpu_gib is None:
+        return said
+    return f"{said}, {'fits' if total < 0.95 * gpu_gib else 'DOES NOT FIT'} {gpu_gib:g} GiB"
 
 
 def lines(recipe: Recipe, stages: list[Stage]) -> list[str]:
