@@ -29,7 +29,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Placement(Settings):
-    """Where and how wide stages run. Changes no results, and no keys but by max_model_len and dtype of engines."""
+    """Where and how wide stages run. Changes no results, and no keys but by what engines cut at and their numbers."""
 
     sampling: EnginePlacement = EnginePlacement()
     writer: EnginePlacement | None = None  # of new problems; none: as sampling
@@ -37,6 +37,7 @@ class Placement(Settings):
     verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
     concurrent_stages: int = Field(default=1, ge=1)
+    gpu_gib: float | None = Field(default=None, gt=0)  # memory of one GPU: `--plan` says what fits it
 
     def engines(self, role: EngineRole) -> EnginePlacement:
         """Where the engines of a role run."""
@@ -105,8 +106,10 @@ def load(path: str, overrides: list[str] | None = None) -> Recipe:
 
 def made(body: dict[str, Any], overrides: Sequence[str], path: str) -> Recipe:
     """The same of a mapping, which the overrides change; `path` stands before each fault."""
+    body = _included(body)
     for override in overrides:
         _apply(body, override)
+        body = _included(body)
     try:
         refuse_moved(body)
         recipe = Recipe.model_validate(body)
@@ -132,6 +135,12 @@ def read(path: str) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys, this is {type(body).__name__}")
     return body
+
+
+def _included(body: dict[str, Any]) -> dict[str, Any]:
+    """With the placement of another file in its place, where `placement` names one, as jobs.tune writes it."""
+    named = body.get("placement")
+    return body | {"placement": read(named)} if isinstance(named, str) else body
 
 
 def _apply(body: dict[str, Any], override: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import UserError
 from app.recipe import RenderingSettings
+from app.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,12 +35,8 @@ class Renderer:
         trust_remote_code: bool = False,
         template_arguments: dict[str, Any] | None = None,
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.settings, self.arguments = settings, template_arguments or {}
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model_path, revision=revision, trust_remote_code=trust_remote_code
-        )
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model_path, revision, trust_remote_code)
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{model_path}: the tokenizer names no end token (eos_token); set one in its configuration")
         if settings.template == "chat" and not self.tokenizer.chat_template:

@@ -22,6 +22,7 @@ from app import named
 from app.errors import UserError, nearest
 from app.graph import build
 from app.hub import pinned
+from app.memory import lines
 from app.plan import plan, table
 from app.recipe import Recipe, load
 from app.store import Output
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         steps = plan(build(recipe), root)
         found = findings(recipe, root, steps)
         if args.plan:
-            print(table(recipe, steps))
+            print("
+".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
             print(told(found))
             return 0
         refuse(found)
