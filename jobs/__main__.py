@@ -13,9 +13,12 @@ from app.entry import RESUMABLE, begin
 COMPLETING = "_EIGHTFOLD_COMPLETE"  # set by a shell that asks for completions
 
 
+SAID = {"view": "closed", "submit": "left; a job that was sent goes on in the cluster"}  # when stopped
+
+
 def main() -> None:
     if COMPLETING not in os.environ:
-        begin("closed" if sys.argv[1:2] == ["view"] else RESUMABLE)
+        begin(SAID.get(next(iter(sys.argv[1:]), ""), RESUMABLE))
     from jobs.commands import cli
 
     cli(prog_name="eightfold", complete_var=COMPLETING)

@@ -36,7 +36,7 @@ Runs = Annotated[str, typer.Option(metavar="DIR", help="folder or URI of all run
 
 def call(job: str, *words: str, **options: Any) -> None:
     """Call a job as `python -m jobs.JOB` would: options by their names, those that are None or False left out."""
-    given = list(words)
+    given: list[str] = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -44,7 +44,7 @@ def call(job: str, *words: str, **options: Any) -> None:
         elif value is not None and value is not False:
             for one in value if isinstance(value, list) else [value]:
                 given.append(f"{flag}={one}")
-    raise typer.Exit(import_module(f"jobs.{job}").main(given))
+    raise typer.Exit(import_module(f"jobs.{job}").main([*given, *words]))
 
 
 def _version(asked: bool) -> None:
@@ -189,6 +189,20 @@ def check(run: Run) -> None:
     [dim]eightfold check runs/demo[/dim]
     """
     call("check", run)
+
+
+@cli.command(rich_help_panel="Runs", context_settings={"ignore_unknown_options": True})
+def submit(
+    command: Annotated[list[str], typer.Argument(help="run RECIPE --runs URI, or another command")],
+    address: Annotated[str | None, typer.Option(metavar="URL", help="of the cluster's dashboard")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="return at once, and do not follow the log")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be called, and stop")] = False,
+) -> None:
+    """Send a command to a cluster, as ray job submit does; the same again goes on where it was stopped.
+
+    [dim]eightfold submit --address http://127.0.0.1:8265 run gsm8k_deepseek7b --runs s3://BUCKET/runs[/dim]
+    """
+    call("submit", *command, address=address, no_wait=no_wait, dry_run=dry_run)
 
 
 # -- each part alone --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 from app import api
 from app.errors import UserError
 from app.given.traces import Columns
+from jobs.run import quiet
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     columns = Columns(args.prompt_column, args.completion_column, args.answer_column, args.verdict_column)
     out = args.out or f"runs/credit-{Path(args.traces).stem}"
     try:
-        found = api.credit(args.traces, args.model, out, args.set, columns)
+        with quiet(out):
+            found = api.credit(args.traces, args.model, out, args.set, columns)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

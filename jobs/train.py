@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from app import api
 from app.errors import UserError
+from jobs.run import quiet
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     out = args.out or f"runs/{args.method}-{Path(args.data.partition(':')[0]).stem}"
     try:
-        policy = api.train(args.method, args.data, args.model, out, args.set)
+        with quiet(out):
+            policy = api.train(args.method, args.data, args.model, out, args.set)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ import jobs.__main__
 from jobs.commands import cli
 
 ROOT = Path(__file__).parents[1]
-JOBS = ["run", "status", "estimate", "curve", "check", "verify", "credit", "train", "view", "compare", "init"]
+JOBS = ["run", "status", "estimate", "curve", "check", "verify", "credit", "train", "view", "compare", "init", "submit"]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -58,8 +58,8 @@ def test_options_reach_the_job_as_they_were_given(monkeypatch: pytest.MonkeyPatc
     assert CliRunner().invoke(cli, words).exit_code == 3
     assert CliRunner().invoke(cli, ["plan", "demo", "--runs", "there"]).exit_code == 3
     assert heard == [
-        ["demo", "--set=seed=1", "--set=sampling.samples=4", "--only=sampling", "--runs=runs"],
-        ["demo", "--plan", "--runs=there"],
+        ["--set=seed=1", "--set=sampling.samples=4", "--only=sampling", "--runs=runs", "demo"],
+        ["--plan", "--runs=there", "demo"],
     ]
 
 

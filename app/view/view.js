@@ -37,7 +37,7 @@ const list = async () => {
   $("count").textContent = total ? `${start + 1} to ${last} of ${total.toLocaleString("en")} traces` : "no such trace";
   $("list").replaceChildren(...rows.map((row, place) => {
     const button = make("button", { type: "button" },
-      make("span", { class: row.outcome }, row.outcome || "not judged"), ` · ${row.problem}, sample ${row.sample}`,
+      make("span", { class: row.outcome }, row.outcome || "not judged"), ` · ${row.problem.slice(0, 10)}, sample ${row.sample}`,
       row.pit ? " · pit" : "");
     button.addEventListener("click", () => choose(place));
     return make("li", {}, button);
@@ -75,7 +75,7 @@ const told = (value) => {
   if (value.first_pit) marks.push(`first pit${value.confidence === null ? "" : `, ${Math.round(100 * value.confidence)}% sure`}`);
   if (value.wrong_sums) marks.push(`${value.wrong_sums} wrong sum${value.wrong_sums > 1 ? "s" : ""}`);
   if (value.note) marks.push(value.note.replaceAll("_", " "));
-  if (marks.length) cell.append(make("strong", {}, marks.join(" · ")));
+  if (marks.length) cell.append(make("div", {}, make("strong", {}, marks.join(" · "))));
   return cell;
 };
 const step = (value) => make("div", { class: value.first_pit ? "step pit" : "step" }, make("div", { class: "text" }, value.text), told(value));

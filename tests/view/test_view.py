@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +159,33 @@ def test_a_run_that_goes_on_shows_what_is_there(root: Path, tmp_path: Path) -> N
     view = RunView(str(tmp_path / "live"))
     assert view.samples["base"].one(0, 0)["verdict"] is None
     assert json.dumps(view.about())
+
+
+@pytest.fixture
+def address(root: Path) -> Iterator[str]:
+    """The viewer of that run, served."""
+    said: list[str] = []
+    told = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    threading.Thread(target=server.serve, args=([str(root)], 0, say), daemon=True).start()
+    assert told.wait(60)
+    yield said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_browser_shows_a_trace_with_its_steps(address: str, client: TestClient, width: int, tmp_path: Path) -> None:
+    row = listed(client, pit="1")["rows"][0]
+    trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    words += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom"]
+    page = f"{address}#made/base/{row['shard']}/{row['row']}"
+    done = subprocess.run([*words, page], capture_output=True, text=True, timeout=300)
+    assert "first pit" in done.stdout and trace["steps"][0]["text"].strip() in done.stdout
+    assert f"of {listed(client)['total']} traces" in done.stdout
+    assert "token=" not in done.stdout
