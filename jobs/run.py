@@ -65,8 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         steps = plan(build(recipe), root)
         found = findings(recipe, root, steps)
         if args.plan:
-            print("
-".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
+            print("\n".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
             print(told(found))
             return 0
         refuse(found)

@@ -24,7 +24,7 @@ from app.records import Problem, seed_from
 from app.sampling.engine import all_or_none, fitting
 from app.sampling.requests import sample_n
 from app.sampling.settings import SamplingSettings
-from app.sampling.stage import EngineWorker
+from app.sampling.stage import EngineWorker, engine_job
 from app.shard_stats import Receipt
 from app.store import Output
 from app.verification.verifier import verdicts, verifier_of
@@ -108,7 +108,7 @@ class RatingWorker(EngineWorker):
     """Lets the policy try problems: written ones (RATES, shard by shard as they were written) or seeds (SEED_RATES)."""
 
     def __init__(self, recipe: Recipe, problems: Output, output: Output, kind: str) -> None:
-        super().__init__(recipe, rated_policy(recipe))
+        super().__init__(engine_job(recipe, rated_policy(recipe)))
         assert recipe.synthesis and recipe.synthesis.difficulty
         asked = recipe.synthesis.difficulty
         self.settings = SamplingSettings(
@@ -119,7 +119,7 @@ class RatingWorker(EngineWorker):
 
     async def process(self, index: int) -> Receipt:
         by_id = {problem.id: problem for problem in self._problems(index)}
-        asked = (self.settings, self.recipe.seed, self.policy.fingerprint)
+        asked = (self.settings, self.job.seed, self.policy.fingerprint)
         drawn, _ = await fitting(
             sample_n(self.engine, problem, self.renderer.prompt_ids(problem.statement), *asked)
             for problem in by_id.values()

@@ -38,7 +38,10 @@ def test_requests_are_never_above_the_budget() -> None:
     settings = with_budget(requests=1000)  # five an attempt at most, 160 a shard
     assert next_shards(settings, Spent())[0] == 6
     assert next_shards(settings, Spent(attempts=192, requests=700, kept=10))[0] == 1
-    assert next_shards(settings, Spent(attempts=192, requests=900, kept=10)) == (0, "synthesis.budget.requests is spent")
+    assert next_shards(settings, Spent(attempts=192, requests=900, kept=10)) == (
+        0,
+        "synthesis.budget.requests is spent",
+    )
 
 
 def test_tokens_are_known_after_a_pilot() -> None:

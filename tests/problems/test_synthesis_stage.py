@@ -138,7 +138,9 @@ def test_so_it_is_by_actors(endpoint: Endpoint, tmp_path: Path, ray_local: str) 
 def test_the_budget_ends_what_a_poor_writer_cannot(
     endpoint: Endpoint, tmp_path: Path, here: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, written, counts = run(by_endpoint(endpoint, count=12, near_duplicate=0.2, budget={"requests": 130}), str(tmp_path))
+    _, written, counts = run(
+        by_endpoint(endpoint, count=12, near_duplicate=0.2, budget={"requests": 130}), str(tmp_path)
+    )
     assert counts["problems"] == len(written) < 12
     assert counts["requests"] == len(endpoint.asked) <= 130
     assert "synthesis.budget.requests is spent" in capsys.readouterr().err
