@@ -109,29 +109,33 @@ class Trainer:
         self.offer(start)  # a kill may have come between this checkpoint and its offer
         for step in range(start, self.order.steps):
             if self.over():
-                return
+                break
             row = self.step(step)
             if self.metrics:
                 self.metrics.append(row)
+            self.checkpoints.settle()
             done = step + 1
             if self.notice.due(row["seconds"]):
-                self.notice.save_seconds = self.save(done)
+                self.notice.save_seconds = self.save(done, arrived=True)
             elif done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
                 self.save(done)
             self.offer(done)
         if not self.job.settings.judged:
             self.export("model", self.order.steps)
+        self.checkpoints.settle(wait=True)
 
     def over(self) -> bool:
         """Whether early stopping has ended the run."""
-        return self.job.settings.judged and agree(self.job.candidates.stop.exists(), self.device)
+        return self.job.settings.judged and agree(self.job.candidates.stop.exists, self.device)
 
-    def save(self, done: int) -> float:
-        """A checkpoint after `done` steps; returns the seconds it took."""
+    def save(self, done: int, arrived: bool = False) -> float:
+        """A checkpoint after `done` steps; returns the seconds it took, with `arrived` until it counts."""
         began = time.perf_counter()
         if self.metrics:
             self.metrics.publish()
         self.checkpoints.save(self.engine, done)
+        if arrived:
+            self.checkpoints.settle(wait=True)
         return time.perf_counter() - began
 
     def offer(self, done: int) -> None:
@@ -139,7 +143,7 @@ class Trainer:
         if not self.job.settings.judged or not self.due(done):
             return
         candidates = self.job.candidates
-        if agree(candidates.wanted(done), self.device):
+        if agree(lambda: candidates.wanted(done), self.device):
             self.export(f"candidates/{candidates.path(done).name}", done)
 
     def due(self, done: int) -> bool:
