@@ -4,7 +4,7 @@ Ray starts an actor again from what it began with. Ray Data puts that into the o
 handle beside it; where such an object is gone the new start fails, and Ray warns of it for each actor (ray#53727).
 What our workers begin with is a few kilobytes of settings and addresses, so it can travel in the actor's own record.
 
-This reaches into Ray Data 2.60, which pyproject.toml pins; tests/test_main_job.py sees whether a run is warned.
+This reaches into Ray Data 2.60, which pyproject.toml pins; tests/test_shardmap.py sees whether Ray still warns.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +26,7 @@ from app.stage import Stage, StageContext
 from app.store import Output
 from tests import shard_workers as workers
 
+ROOT = Path(__file__).parents[1]
 RECIPE = Recipe.model_validate({"name": "t", "problems": {"train": 1, "validation": 1, "test": 1}})
 
 
@@ -91,6 +95,30 @@ def test_the_death_of_an_engine_or_actor_costs_a_restart_only(ray_local: str, tm
     assert set(processed(tmp_path)) == {f"shard-{i}" for i in range(6)}
     assert progress.done == 6
     assert progress.counts["rows"] == 12
+
+
+RESTARTED = """
+import sys
+from app.cluster import ray_session
+from app.progress import Progress
+with ray_session(2):
+    from app.shardmap import Pool, map_shards
+    from tests import shard_workers
+    progress = Progress("test")
+    progress.begin(6)
+    map_shards(shard_workers.KilledOnce, (sys.argv[1],), range(6), Pool(1, 0.5, concurrency=2), progress)
+"""
+
+
+def test_a_restart_needs_nothing_in_the_object_store(tmp_path: Path) -> None:
+    """Ray warns of each actor that began with something there; it does so once a process, hence one of its own."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", RESTARTED, str(tmp_path)], env=variables, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "6/6 shards" in done.stderr and (tmp_path / "built").stat().st_size == 2
+    assert "constructor arguments in the object store" not in done.stdout + done.stderr
 
 
 def test_a_shard_that_always_kills_its_engine_ends_the_job(ray_local: str, tmp_path: Path) -> None:

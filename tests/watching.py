@@ -90,8 +90,8 @@ class Watched:
     def until_gone(self) -> None:
         """Wait until nothing of the family runs."""
         end = time.monotonic() + PATIENCE
-        while self.left():
-            assert time.monotonic() < end, self.left()
+        while self.running():
+            assert time.monotonic() < end, self.running()
             time.sleep(0.05)
 
     def to_the_end(self) -> int:
@@ -120,12 +120,16 @@ class Watched:
 
     def left(self) -> list[str]:
         """Processes of the family that still run, and temporary folders of runs."""
+        return self.running() + [str(path) for path in self.temporary.glob("eightfold-*")]
+
+    def running(self) -> list[str]:
+        """Processes of the family that still run."""
         running = []
         for process in self.family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                     running.append(process.name())
-        return running + [str(path) for path in self.temporary.glob("eightfold-*")]
+        return running
 
     def close(self) -> None:
         """End it, however it stands."""

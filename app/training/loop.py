@@ -110,37 +110,42 @@ class Trainer:
         self.offer(start)  # a kill may have come between this checkpoint and its offer
         for step in range(start, self.order.steps):
             if self.over():
-                return
+                break
             row = self.step(step)
             if self.metrics:
                 self.metrics.append(row)
+            self.checkpoints.settle()
             done = step + 1
             if self.notice.due(row["seconds"]):
-                self.notice.save_seconds = self.save(done)
+                self.notice.save_seconds = self.save(done, arrived=True)
             elif done < self.order.steps and self.checkpoint_due(done):
                 self.save(done)
             self.offer(done)
         if not self.job.settings.judged:
             self.export("model", self.order.steps)
+        self.checkpoints.settle(wait=True)
 
     def over(self) -> bool:
         """Whether early stopping has ended the run."""
-        return self.job.settings.judged and agree(self.job.candidates.stop.exists(), self.device)
+        return self.job.settings.judged and agree(self.job.candidates.stop.exists, self.device)
 
     def checkpoint_due(self, done: int) -> bool:
         """Whether `checkpoint_steps`, or rank 0's clock, asks for a checkpoint after `done` steps."""
         every = self.job.settings.checkpoint_steps
         if every is not None:
             return done % every == 0
-        return agree(time.monotonic() - self.saved >= 60 * self.job.placement.checkpoint_minutes, self.device)
+        minutes = self.job.placement.checkpoint_minutes
+        return agree(lambda: time.monotonic() - self.saved >= 60 * minutes, self.device)
 
-    def save(self, done: int) -> float:
-        """A checkpoint after `done` steps; returns the seconds it took."""
+    def save(self, done: int, arrived: bool = False) -> float:
+        """A checkpoint after `done` steps; returns the seconds it took, with `arrived` until it counts."""
         began = time.perf_counter()
         self.saved = time.monotonic()
         if self.metrics:
             self.metrics.publish()
         self.checkpoints.save(self.engine, done)
+        if arrived:
+            self.checkpoints.settle(wait=True)
         return time.perf_counter() - began
 
     def offer(self, done: int) -> None:
@@ -148,7 +153,7 @@ class Trainer:
         if not self.job.settings.judged or not self.due(done):
             return
         candidates = self.job.candidates
-        if agree(candidates.wanted(done), self.device):
+        if agree(lambda: candidates.wanted(done), self.device):
             self.export(f"candidates/{candidates.path(done).name}", done)
 
     def due(self, done: int) -> bool:

@@ -15,9 +15,9 @@ Deadline = Callable[
 SPARE = 2.0  # seconds between the last extra checkpoint and the deadline, beside what a save and two steps take
 
 
-def agree(value: bool, device: torch.device) -> bool:
-    """What rank 0 says, on every rank: workers must not differ on whether they stop or save."""
-    said = torch.tensor([int(value)], device=device)
+def agree(ask: Callable[[], bool], device: torch.device) -> bool:
+    """What rank 0 finds, on every rank: workers must not differ on whether they stop or save. Only rank 0 asks."""
+    said = torch.tensor([int(ask()) if dist.get_rank() == 0 else 0], device=device)
     dist.broadcast(said, src=0)
     return bool(said.item())
 
@@ -44,5 +44,5 @@ class Notice:
         if self.last_made:
             return False
         left = deadline - self.now()
-        self.last_made = agree(left < self.save_seconds + 2 * step_seconds + SPARE, self.device)
+        self.last_made = agree(lambda: left < self.save_seconds + 2 * step_seconds + SPARE, self.device)
         return self.last_made

@@ -164,6 +164,7 @@ def kill_at(trainer: Trainer, step: int) -> None:
 
     def step_or_die(index: int) -> dict[str, float]:
         if index == step:
+            trainer.checkpoints.settle(wait=True)  # the last one has arrived
             raise Killed
         return inner(index)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import pytest
 import torch
 
-from app.training.preemption import Notice
+from app.training import preemption
+from app.training.preemption import Notice, agree
 
 
 def notice(deadlines: list[float | None], now: list[float]) -> Notice:
@@ -41,3 +43,12 @@ def test_a_second_notice_is_a_new_one(one_rank: None) -> None:
 def test_no_deadline_is_one_checkpoint(one_rank: None) -> None:
     given = notice([math.inf] * 5, [1e9] * 4)
     assert [given.due(1.0) for _ in range(5)] == [True] + [False] * 4
+
+
+def test_only_rank_0_asks(one_rank: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it asks may be storage, which every rank would ask before every step."""
+    asked: list[int] = []
+    assert agree(lambda: not asked.append(0), torch.device("cpu")) and asked == [0]  # type: ignore[func-returns-value]
+    monkeypatch.setattr(preemption.dist, "get_rank", lambda: 1)
+    agree(lambda: not asked.append(1), torch.device("cpu"))  # type: ignore[func-returns-value]
+    assert asked == [0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from app.remote_folder import LISTING, Folder, RemoteFile, here
 from app.store import filesystem
 from app.training.loop import Trainer
 from app.training.metrics import Told, read, restarts_of
-from tests.training.test_loop import close, kill_at, weights
+from tests.training.test_loop import Killed, close, kill_at, weights
 
 MakeTrainer = Callable[..., Trainer]
 HOW: dict[str, Any] = {"steps": 12, "checkpoint_steps": 3, "batch": 4}
@@ -172,3 +173,95 @@ def test_candidates_are_offered_in_the_bucket_and_the_best_becomes_the_model(
         assert candidates.promote(trainer.job.model)["step"] == 2
         assert close(weights(Path(here(trainer.job.model))), best, 0)
     assert not [name for name in files(trainer.job.output.uri) if name.startswith(("candidates", "stop"))]
+
+
+class Gate:
+    """Uploads of checkpoints that wait until they are let through, or fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open, self.error = threading.Event(), ""
+        inner = Folder.put
+
+        def put(folder: Folder, local: Path) -> dict[str, str]:
+            if "/checkpoints/" in folder.uri:
+                assert self.open.wait(60)
+                if self.error:
+                    raise OSError(self.error)
+            return inner(folder, local)
+
+        monkeypatch.setattr(Folder, "put", put)
+
+
+def at_step(trainer: Trainer, look: Callable[[int], None]) -> None:
+    """Call `look` at the begin of each step, with its number from 0."""
+    inner = trainer.step
+
+    def step(index: int) -> dict[str, float]:
+        look(index)
+        return inner(index)
+
+    trainer.step = step  # type: ignore[method-assign]
+
+
+def test_training_goes_on_while_a_checkpoint_is_uploaded(
+    make_trainer: MakeTrainer, whole: Trainer, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, there = Gate(monkeypatch), dict[int, list[int]]()
+    trainer = make_trainer("dpo", root=f"{bucket}/runs/one", **HOW)
+
+    def look(index: int) -> None:
+        there[index] = trainer.checkpoints.complete()
+        if index == 5:
+            gate.open.set()  # before the checkpoint of step 6, which waits for that of step 3
+
+    at_step(trainer, look)
+    trainer.train()
+    assert there[3] == there[4] == there[5] == []
+    assert 3 in there[6]
+    assert losses(trainer) == losses(whole)
+    assert trainer.checkpoints.complete() == [6, 9] and not list(trainer.job.output.local("checkpoints").iterdir())
+
+
+def test_a_checkpoint_that_did_not_arrive_does_not_count(
+    make_trainer: MakeTrainer, whole: Trainer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    cut = make_trainer("dpo", root=f"{bucket}/runs/cut", **HOW)
+
+    def look(index: int) -> None:
+        if index == 5:
+            raise Killed
+
+    at_step(cut, look)
+    with pytest.raises(Killed):
+        cut.train()
+    gate.open.set()
+    cut.checkpoints.beside.shutdown()  # type: ignore[attr-defined]
+    assert cut.checkpoints.complete() == [] and len(cut.checkpoints.damaged()) == 1  # its files, but no list
+    lose_the_node(tmp_path)
+    again = make_trainer("dpo", root=f"{bucket}/runs/cut", **HOW)
+    again.train()
+    assert losses(again) == losses(whole) and again.checkpoints.complete() == [6, 9]
+
+
+def test_an_upload_that_fails_ends_the_attempt(
+    make_trainer: MakeTrainer, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    gate.error = "no route to the bucket"
+    gate.open.set()
+    trainer = make_trainer("sft", root=f"{bucket}/runs/one", **HOW)
+    with pytest.raises(OSError, match="no route to the bucket"):
+        trainer.train()
+    assert trainer.checkpoints.complete() == []
+
+
+def test_a_notice_waits_until_its_checkpoint_counts(make_trainer: MakeTrainer, bucket: str) -> None:
+    """The node goes at its deadline, with whatever is on its way."""
+    trainer = make_trainer("sft", root=f"{bucket}/runs/one", steps=4, checkpoint_steps=100, batch=4)
+    there: list[list[int]] = []
+    trainer.notice.due = lambda _seconds: True  # type: ignore[method-assign]
+    at_step(trainer, lambda _index: there.append(trainer.checkpoints.complete()))
+    trainer.train()
+    assert there == [[], [1], [1, 2], [2, 3]]
+    assert trainer.notice.save_seconds > 0
