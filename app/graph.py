@@ -34,6 +34,9 @@ REVISIONS = {
 # How a training fits its machine. They decide no result, and are what one changes where memory ran out.
 HOW = {"micro_batch", "gradient_checkpointing", "checkpoint_steps"}
 
+# Settings that came after runs were made: at what was the only way then they are in no key.
+LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}
+
 
 def build(recipe: Recipe) -> list[Stage]:
     """All stages of a recipe, inputs before the stages that read them. Raises UserError where parts do not fit."""
@@ -236,6 +239,9 @@ class _Builder:
     ) -> str:
         assert run.training
         settings = run.training.model_dump(mode="json", exclude=HOW) | self.seeded
+        settings = {name: value for name, value in settings.items() if LATER.get(name) != value}
+        if run.training.weight_decay:
+            settings["decays"] = "matrices"
         inputs = {"dataset": dataset} | self.role("start", start, settings)
         if reference and isinstance(run.training, ReferenceSettings):
             inputs |= self.role("reference", reference, settings)
@@ -259,7 +265,9 @@ class _Builder:
     def served(self, role: EngineRole) -> dict[str, Any]:
         """What of a placement decides what an engine writes: where it cuts, and in which numbers it works."""
         place = self.recipe.placement.engines(role)
-        return {"max_model_len": place.max_model_len, "dtype": place.dtype}
+        numbers = {"quantization": place.quantization, "kv_cache_dtype": place.kv_cache_dtype}
+        told = {name: value for name, value in numbers.items() if value not in (None, "auto")}
+        return {"max_model_len": place.max_model_len, "dtype": place.dtype} | told
 
     # -- what is asked of a policy ------------------------------------------------------------------------------------
 

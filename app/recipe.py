@@ -29,7 +29,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Placement(Settings):
-    """Where and how wide stages run. Changes no results, and no keys but by max_model_len and dtype of engines."""
+    """Where and how wide stages run. Changes no results, and no keys but by what engines cut at and their numbers."""
 
     sampling: EnginePlacement = EnginePlacement()
     writer: EnginePlacement | None = None  # of new problems; none: as sampling

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import UserError
 from app.recipe import RenderingSettings
+from app.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,12 +31,8 @@ class Renderer:
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.settings = settings
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model_path, revision=revision, trust_remote_code=trust_remote_code
-        )
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model_path, revision, trust_remote_code)
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{model_path}: the tokenizer names no end token (eos_token); set one in its configuration")
         if settings.template == "chat" and not self.tokenizer.chat_template:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from app.placement import ActorPlacement
+from app.sampling.engine_args import check
 from app.settings import Settings
+
+# speculative: vLLM 0.32's CPU build writes other tokens with it (docs/gpu.md)
+GPU_ONLY = ("chunked_prefill", "cuda_graph_sizes", "kv_cache_dtype", "quantization", "speculative")
+VLLM_ONLY = (*GPU_ONLY, "max_num_batched_tokens", "engine_args")
 
 
 class Stopping(Settings):
@@ -97,8 +102,16 @@ class Endpoint(Settings):
     budget: EndpointBudget = EndpointBudget()
 
 
+class Speculation(Settings):
+    """Tokens guessed ahead and checked in one step. The distribution of traces stays; a seed's own trace does not."""
+
+    tokens: int = Field(ge=1, le=32)  # guessed at a time
+    model: str | None = None  # a smaller one of the same tokenizer that guesses; none: n-grams of the text so far
+    lookup: int = Field(default=4, ge=1)  # n-grams: tokens that must recur, at most
+
+
 class EnginePlacement(ActorPlacement):
-    """Engine actors: part of no key but for max_model_len and dtype."""
+    """Engine actors: part of no key but for max_model_len, dtype, quantization and kv_cache_dtype."""
 
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
     max_num_seqs: int = Field(default=256, ge=1)
@@ -111,6 +124,13 @@ class EnginePlacement(ActorPlacement):
     enforce_eager: bool | None = None  # None: CUDA graphs on GPUs; on CPUs eager, as compiling there takes minutes
     max_model_len: int | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)  # of a step; None: 8,192 on GPUs, vLLM's own on CPUs
+    chunked_prefill: bool | None = None  # GPU only; None: vLLM's own choice, which is on
+    cuda_graph_sizes: tuple[int, ...] = ()  # GPU only: batch sizes recorded; none: vLLM's own
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"  # GPU only; fp8: twice the tokens in the cache
+    quantization: Literal["fp8"] | None = None  # GPU only: weights in FP8, made when they are loaded
+    speculative: Speculation | None = None  # GPU only
+    engine_args: dict[str, Any] = Field(default_factory=dict)  # more of vLLM's EngineArgs, by its names for them
     # vllm, sglang, or a function of your own (app/sampling/backends.py)
     backend: str = Field(default="vllm", pattern=r"^(vllm|sglang|[\w.]+:\w+)$")
     endpoint: Endpoint | None = None  # serves the base policy in place of own engines; trained policies need those
@@ -130,6 +150,30 @@ class EnginePlacement(ActorPlacement):
         if self.endpoint and (self.actors, self.max_actors or 1) != (1, 1):
             raise ValueError("endpoint: one actor asks it and keeps its budget; set actors to 1, raise concurrency")
         return self
+
+    @model_validator(mode="after")
+    def _knobs_have_effect(self) -> EnginePlacement:
+        for name in GPU_ONLY:
+            if name in self.model_fields_set and not self.gpus and getattr(self, name) not in (None, "auto", ()):
+                raise ValueError(f"{name}: only on GPUs; set gpus, or leave it out")
+        for name in VLLM_ONLY:
+            if name in self.model_fields_set and self.backend == "sglang":
+                raise ValueError(f"{name}: only with backend vllm; leave it out")
+        if self.cuda_graph_sizes and self.eager:
+            raise ValueError("cuda_graph_sizes: enforce_eager records no graphs; leave one of the two out")
+        batched = self.max_num_batched_tokens
+        if batched is not None and batched < self.max_num_seqs:
+            raise ValueError(f"max_num_batched_tokens: at least max_num_seqs ({self.max_num_seqs})")
+        whole = not self.gpus or self.chunked_prefill is False
+        if batched is not None and whole and batched < (self.max_model_len or 0):
+            raise ValueError("max_num_batched_tokens: prompts are read whole here: at least max_model_len")
+        return self
+
+    @field_validator("engine_args")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check(value)
+        return value
 
     @field_validator("gpus")
     @classmethod

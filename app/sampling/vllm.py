@@ -12,7 +12,8 @@ from app.policy import Policy
 from app.sampling.engine import Completion, Engine, Request, check_fits
 from app.sampling.engine_client import EngineProcess
 from app.sampling.meter import Meter
-from app.sampling.settings import EnginePlacement
+from app.sampling.settings import EnginePlacement, Speculation
+from app.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -24,6 +25,8 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Tokens of a cache block on CPUs. vLLM's 128 there keeps nothing of a prompt shorter than that, and its attention reads
 # whole blocks; its CPU backend prefers multiples of 32.
 CPU_BLOCK = 32
+# Tokens of a step on GPUs, the least that vLLM's offline class takes there. Left out, they would be 2,048.
+BATCHED = 8192
 # This process is the engine's own already: it needs none beside it.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -56,8 +59,6 @@ class VllmEngine(Engine):
         trust_remote_code: bool = False,
         adapter: str | None = None,
     ) -> None:
-        from transformers import AutoTokenizer
-
         given = engine_arguments(placement, adapter) | {
             "model": model,
             "revision": revision,
@@ -74,9 +75,7 @@ class VllmEngine(Engine):
         self.adapter = adapter
         self.context_length = self.process.facts["context_length"]
         self.meter = Meter()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(
-            model, revision=revision, trust_remote_code=trust_remote_code
-        )
+        self._tokenizer: Any = load_tokenizer(model, revision, trust_remote_code)
 
     def serving(self, adapter: str | None) -> VllmEngine:
         """The same engine, answering with another adapter, or with none; both may be used at once.
@@ -194,17 +193,48 @@ def engine_arguments(placement: EnginePlacement, adapter: str | None = None) -> 
         "disable_log_stats": True,
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model's folder suggests
     }
+    if placement.max_num_batched_tokens:
+        arguments["max_num_batched_tokens"] = placement.max_num_batched_tokens
     if placement.gpus:
-        arguments["gpu_memory_utilization"] = placement.memory
-        arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
+        arguments |= {"gpu_memory_utilization": placement.memory, "tensor_parallel_size": max(1, int(placement.gpus))}
+        arguments |= gpu_arguments(placement)
     else:
         arguments["kv_cache_memory_bytes"] = int(placement.kv_cache_gib * GIB)
         arguments["block_size"] = CPU_BLOCK
         # A seeded request whose prompt is cut into chunks ends the engine ("CPU Generator does not use offset").
         arguments["enable_chunked_prefill"] = False
+    if placement.speculative:
+        arguments["speculative_config"] = speculation(placement.speculative)
     if adapter:
         arguments |= {"enable_lora": True, "max_loras": ADAPTERS, "max_lora_rank": lora_rank(adapter)}
-    return arguments
+    return arguments | placement.engine_args
+
+
+def gpu_arguments(placement: EnginePlacement) -> dict[str, Any]:
+    """What a placement says of GPUs alone."""
+    asked = {
+        "max_num_batched_tokens": placement.max_num_batched_tokens or batched_tokens(placement),
+        "enable_chunked_prefill": placement.chunked_prefill,
+        "cudagraph_capture_sizes": list(placement.cuda_graph_sizes) or None,
+        "kv_cache_dtype": None if placement.kv_cache_dtype == "auto" else placement.kv_cache_dtype,
+        "quantization": placement.quantization,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def batched_tokens(placement: EnginePlacement) -> int:
+    """Tokens of a step where nothing is said: enough for a sequence of each request, and for the longest prompt where
+    prompts are not cut.
+    """
+    longest = placement.max_model_len or 0 if placement.chunked_prefill is False else 0
+    return max(BATCHED, placement.max_num_seqs, longest)
+
+
+def speculation(asked: Speculation) -> dict[str, Any]:
+    """vLLM's speculative_config."""
+    if asked.model:
+        return {"method": "draft_model", "model": asked.model, "num_speculative_tokens": asked.tokens}
+    return {"method": "ngram", "num_speculative_tokens": asked.tokens, "prompt_lookup_max": asked.lookup}
 
 
 def lora_rank(adapter: str) -> int:

@@ -5,7 +5,6 @@ sequence.py.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import subprocess
@@ -22,24 +21,7 @@ from app.errors import UserError
 from app.training.backend import Facts
 from app.training.forward import TokenLogProbs
 from app.training.job import Job
-
-
-class ClippedAdamW(torch.optim.AdamW):
-    """AdamW that clips and remembers the gradient norm, and takes no step where that is not finite: DeepSpeed does so
-    itself except for ZeRO 0 in float32.
-    """
-
-    def __init__(self, *args: Any, clip: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.clip = clip
-        self._global_grad_norm = 0.0  # the names DeepSpeed's engine looks for
-        self.overflow = False
-
-    def step(self, closure: Any = None) -> Any:
-        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        self._global_grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
-        self.overflow = not math.isfinite(self._global_grad_norm)
-        return None if self.overflow else super().step(closure)
+from app.training.optimizer import Clipped, ClippedAdamW, groups, kind_of
 
 
 def _plain(job: Job) -> bool:
@@ -47,11 +29,18 @@ def _plain(job: Job) -> bool:
     return job.placement.zero_stage == 0 and job.settings.precision == "fp32"
 
 
+def _sums_in_float32(job: Job) -> bool:
+    """Whether gradients of bf16 are to be summed in float32: at the other stages DeepSpeed does so or cannot."""
+    return job.placement.zero_stage >= 2 and job.settings.precision == "bf16"
+
+
 def deepspeed_config(job: Job) -> dict[str, Any]:
     """DeepSpeed's settings. The loop owns accumulation, loss scaling and the learning rate."""
     zero: dict[str, Any] = {"stage": job.placement.zero_stage}
     if job.placement.zero_stage:
-        zero |= {"overlap_comm": False, "contiguous_gradients": True}
+        zero |= {"overlap_comm": job.placement.overlap_comm, "contiguous_gradients": True}
+    if job.placement.zero_hpz_partition_size > 1:
+        zero["zero_hpz_partition_size"] = job.placement.zero_hpz_partition_size
     if job.placement.offload:
         if not job.placement.zero_stage:
             raise UserError("placement.training.offload: needs placement.training.zero_stage 1, 2 or 3")
@@ -64,6 +53,7 @@ def deepspeed_config(job: Job) -> dict[str, Any]:
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0 if _plain(job) else job.settings.max_grad_norm,
         "bf16": {"enabled": job.settings.precision == "bf16"},
+        **({"data_types": {"grad_accum_dtype": "fp32"}} if _sums_in_float32(job) else {}),
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
@@ -105,7 +95,7 @@ class DeepSpeedBackend:
         self._engine: Any
         self._engine, *_ = _deepspeed(device).initialize(
             model=module,
-            model_parameters=[p for p in module.parameters() if p.requires_grad],
+            model_parameters=groups((p for p in module.parameters() if p.requires_grad), job.settings.weight_decay),
             optimizer=_optimizer(job),
             config=deepspeed_config(job),
             dist_init_required=False,
@@ -177,15 +167,13 @@ def _optimizer(job: Job) -> Any:
     """A function from parameters to an optimizer. DeepSpeed's own CPU Adam is compiled on first use: only for
     offload.
     """
-    rates: dict[str, Any] = {
-        "lr": job.settings.learning_rate,
-        "weight_decay": job.settings.weight_decay,
-        "betas": (0.9, 0.95),
-    }
+    kind, how = kind_of(job)
     if job.placement.offload:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        return lambda parameters: DeepSpeedCPUAdam(parameters, **rates)
+        how.pop("fused")
+        return lambda parameters: DeepSpeedCPUAdam(parameters, **how)
     if _plain(job):
-        return lambda parameters: ClippedAdamW(parameters, clip=job.settings.max_grad_norm, fused=True, **rates)
-    return lambda parameters: torch.optim.AdamW(parameters, fused=True, **rates)
+        clipped = ClippedAdamW if kind is torch.optim.AdamW else type("Clipped8bit", (Clipped, kind), {})
+        return lambda parameters: clipped(parameters, clip=job.settings.max_grad_norm, **how)
+    return lambda parameters: kind(parameters, **how)

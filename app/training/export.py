@@ -11,6 +11,7 @@ from typing import Any
 import torch.distributed as dist
 
 from app.policy import BASE
+from app.tokenizer import load_tokenizer
 from app.training import adapters
 from app.training.backend import Backend
 from app.training.job import Job
@@ -49,7 +50,7 @@ def _whole(model: Any, state: dict[str, Any], job: Job, folder: Path) -> None:
     use_cache, model.config.use_cache = model.config.use_cache, True
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     model.config.use_cache = use_cache
-    _tokenizer(job).save_pretrained(folder)
+    load_tokenizer(job.weights(), job.revision, job.trust_remote_code).save_pretrained(folder)
 
 
 def _plain(model: Any, state: dict[str, Any], job: Job) -> tuple[Any, dict[str, Any]]:
@@ -64,9 +65,3 @@ def _plain(model: Any, state: dict[str, Any], job: Job) -> tuple[Any, dict[str, 
     names = {name.replace(".base_layer.", "."): name for name in state if ".lora_" not in name}
     weights = {names[name]: value for name, value in whole.state_dict().items()}
     return whole, adapters.merged(model, {**state, **weights})
-
-
-def _tokenizer(job: Job) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(job.weights(), revision=job.revision, trust_remote_code=job.trust_remote_code)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from app.errors import UserError
@@ -27,10 +28,16 @@ Attention = Literal["tree", "flex", "plain"]
 
 
 class TokenLogProbs(torch.nn.Module):
-    """Wraps a causal LM. Only positions that predict a target go through the output head."""
+    """Wraps a causal LM. Only positions that predict a target go through the output head.
 
-    def __init__(self, model: torch.nn.Module, attention: Attention = "tree", team: Team | None = None) -> None:
+    With `offload`, what the backward pass of the layers needs waits in CPU memory while training.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, attention: Attention = "tree", team: Team | None = None, offload: bool = False
+    ) -> None:
         super().__init__()
+        self.offload = offload
         self.model = model
         self.attention: Attention = attention
         self.team = team or Team()
@@ -69,7 +76,8 @@ class TokenLogProbs(torch.nn.Module):
         return math.lcm(FLEX if self.attention == "flex" else 1, self.team.size)
 
     def _run(self, tokens: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, **how: Any) -> torch.Tensor:
-        with self.last.only(sources):
+        away = save_on_cpu(pin_memory=tokens.is_cuda) if self.offload and self.training else nullcontext()
+        with self.last.only(sources), away:
             body = self.model.base_model(input_ids=tokens, use_cache=False, **how)
         return self._log_probs(body.last_hidden_state.flatten(0, 1)[sources], targets)
 

@@ -62,6 +62,7 @@ class Trainer:
         self.metrics: MetricsFile | None = None
         self.notice = Notice(deadline, device)
         self.comparing = False  # in the first step policy and reference are compared
+        self.saved = time.monotonic()  # when the last checkpoint was begun
         self.astray = 0.0  # nats of the first step's worst branch beyond what rounding explains
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.order: Sampler = sampler_for(job.settings, dataset.problems, job.seed)
@@ -116,7 +117,7 @@ class Trainer:
             done = step + 1
             if self.notice.due(row["seconds"]):
                 self.notice.save_seconds = self.save(done)
-            elif done % self.job.settings.checkpoint_steps == 0 and done < self.order.steps:
+            elif done < self.order.steps and self.checkpoint_due(done):
                 self.save(done)
             self.offer(done)
         if not self.job.settings.judged:
@@ -126,9 +127,17 @@ class Trainer:
         """Whether early stopping has ended the run."""
         return self.job.settings.judged and agree(self.job.candidates.stop.exists(), self.device)
 
+    def checkpoint_due(self, done: int) -> bool:
+        """Whether `checkpoint_steps`, or rank 0's clock, asks for a checkpoint after `done` steps."""
+        every = self.job.settings.checkpoint_steps
+        if every is not None:
+            return done % every == 0
+        return agree(time.monotonic() - self.saved >= 60 * self.job.placement.checkpoint_minutes, self.device)
+
     def save(self, done: int) -> float:
         """A checkpoint after `done` steps; returns the seconds it took."""
         began = time.perf_counter()
+        self.saved = time.monotonic()
         if self.metrics:
             self.metrics.publish()
         self.checkpoints.save(self.engine, done)

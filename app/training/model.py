@@ -32,12 +32,19 @@ def build(job: Job, device: torch.device) -> Backend:
         adapters.add(model, job.settings.lora)
     if job.settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if job.placement.compile:
+        compile_layers(model)
     attention.register()
     kind, why_not = attention_for(model, device, job.settings.max_length)
     mates = team(job.placement.sequence_parallel)
     mates.check(model.config.get_text_config())
     chosen = TorchBackend if plain else DeepSpeedBackend
-    backend: Backend = chosen(TokenLogProbs(model, kind, mates), job, device)
+    if job.placement.activation_offload and job.settings.gradient_checkpointing:
+        raise UserError(
+            f"runs.{job.name}: placement.training.activation_offload has nothing to move beside "
+            "gradient_checkpointing; leave one of the two out"
+        )
+    backend: Backend = chosen(TokenLogProbs(model, kind, mates, job.placement.activation_offload), job, device)
     check_head(backend.module, device)
     if kind != "plain" and (why_not := check_tree(backend.module, device)):
         backend.module.attention = "plain"
@@ -46,6 +53,15 @@ def build(job: Job, device: torch.device) -> Backend:
     if why_not and dist.get_rank() == 0:
         print(f"training/{job.name}: sequences are computed one by one, not over shared trunks: {why_not}", flush=True)
     return backend
+
+
+def compile_layers(model: Any) -> None:
+    """torch.compile for each layer, which all run the same code: it is compiled once, for any length of rows."""
+    layers = getattr(model.base_model, "layers", None)
+    if not layers:
+        raise UserError(f"placement.training.compile: {type(model).__name__} has no list of layers; leave it out")
+    for layer in layers:
+        layer.compile(dynamic=True)
 
 
 def load_model(job: Job, quantize: bool | None = None) -> Any:

@@ -40,14 +40,16 @@ class TrainSettings(Settings):
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)  # of matrices; biases and norms do not decay
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8bit: its state in a quarter of the memory, on GPUs only
+    betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = Field(default=1.0, gt=0)  # gradient norm
     max_length: int = Field(default=1024, ge=8)  # tokens; longer examples are skipped and counted
     group: Literal["none", "problem"] = "none"  # problem: its examples stay together in a step, over one trunk
     precision: Literal["bf16", "fp32"] = "bf16"
     gradient_checkpointing: bool = False  # compute layers again in the backward pass: less memory, more time
     lora: LoraSettings | None = None
-    checkpoint_steps: int = Field(default=100, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)  # none: by time, placement.training.checkpoint_minutes
     evaluate_every: int | None = Field(default=None, ge=1)  # steps between greedy accuracies on validation problems
     evaluate_problems: int = Field(default=200, ge=1)  # of them, the first by id
     patience: int | None = Field(default=None, ge=1)  # evaluations without a better one that end training
@@ -128,6 +130,11 @@ class TrainPlacement(Settings):
     backend: Literal["deepspeed", "torch"] = "deepspeed"  # torch: without DeepSpeed, a whole model on each worker
     zero_stage: Literal[0, 1, 2, 3] = 0
     offload: bool = False  # ZeRO offload of optimiser state (and parameters at stage 3) to CPU memory
+    overlap_comm: bool = False  # ZeRO: move weights and gradients beside the work, for more memory
+    zero_hpz_partition_size: int = Field(default=1, ge=1)  # ZeRO 3: workers of a node that hold all weights together
+    compile: bool = False  # layers by torch.compile; not at ZeRO 3
+    activation_offload: bool = False  # GPU only: what the backward pass needs waits in CPU memory
+    checkpoint_minutes: float = Field(default=10, gt=0)  # between checkpoints, where checkpoint_steps is not given
     keep_checkpoints: bool = False  # those of a finished stage, to go on from by hand
     max_failures: int = Field(default=3, ge=-1)
     peak_tflops: float | None = Field(default=None, gt=0)  # of one worker's device, for MFU; known for common GPUs
@@ -137,6 +144,19 @@ class TrainPlacement(Settings):
     def _whole_teams(self) -> TrainPlacement:
         if self.workers % self.sequence_parallel:
             raise ValueError(f"sequence_parallel: {self.workers} workers are no multiple of {self.sequence_parallel}")
+        return self
+
+    @model_validator(mode="after")
+    def _zero_fits(self) -> TrainPlacement:
+        if self.overlap_comm and not self.zero_stage:
+            raise ValueError("overlap_comm: needs zero_stage 1, 2 or 3")
+        size = self.zero_hpz_partition_size
+        if size > 1 and (self.zero_stage != 3 or self.workers % size):
+            raise ValueError(f"zero_hpz_partition_size: needs zero_stage 3 and workers in whole groups of {size}")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("compile: not with zero_stage 3, which puts weights together in the middle of a layer")
+        if self.activation_offload and not self.gpus:
+            raise ValueError("activation_offload: only on GPUs; set gpus, or leave it out")
         return self
 
     @model_validator(mode="after")

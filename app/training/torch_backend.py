@@ -17,6 +17,7 @@ import torch.distributed as dist
 from app.training.backend import Facts
 from app.training.forward import TokenLogProbs
 from app.training.job import Job
+from app.training.optimizer import groups, kind_of
 
 FILE = "state.pt"
 
@@ -30,9 +31,8 @@ class TorchBackend:
         self.precision, self.clip = job.settings.precision, job.settings.max_grad_norm
         self.trained = [p for p in module.parameters() if p.requires_grad]
         self.masters = [self._master(p) for p in self.trained]
-        self.optimizer = torch.optim.AdamW(
-            self.masters, fused=True, betas=(0.9, 0.95), weight_decay=job.settings.weight_decay
-        )
+        kind, how = kind_of(job)
+        self.optimizer = kind(groups(self.masters, job.settings.weight_decay), **how)
         self.eval()
 
     def _master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
@@ -71,7 +71,8 @@ class TorchBackend:
                 dist.all_reduce(master.grad)
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters, self.clip))
         if math.isfinite(norm):
-            self.optimizer.param_groups[0]["lr"] = rate
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
             self.optimizer.step()
             self._follow()
         self.optimizer.zero_grad(set_to_none=False)

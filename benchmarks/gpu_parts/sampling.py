@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from app.sampling.engine import Request
-from app.sampling.settings import EnginePlacement
+from app.sampling.settings import EnginePlacement, Speculation
 from app.sampling.vllm import ENVIRONMENT, LlmSteps, VllmEngine, cpu_environment, engine_arguments
 from benchmarks.gpu_parts import models, raw_vllm
 from benchmarks.gpu_parts.case import FAILED, Case, Setup, Skipped
@@ -87,9 +87,11 @@ class Found:
 def cases(setup: Setup) -> list[Case]:
     shapes = ["1.5B", "0.5B"] if setup.device == "cuda" else ["tiny-served"]
     against = [Case(NAMES.format(shape), partial(against_raw, setup, shape), 400) for shape in shapes]
-    return [*against[:1], Case("sampling, CUDA graphs", partial(graphs, setup, shapes[0]), 300), *against[1:]][
-        : 2 if setup.quick else None
+    more = [
+        Case("sampling, CUDA graphs", partial(graphs, setup, shapes[0]), 300),
+        Case("sampling, speculation", partial(speculation, setup, shapes[0]), 300),
     ]
+    return [*against[:1], *more] if setup.quick else [*against[:1], *more, *against[1:]]
 
 
 def placement(setup: Setup, eager: bool | None = None) -> EnginePlacement:
@@ -234,3 +236,25 @@ def graphs(setup: Setup, shape: str) -> list[Row]:
         row(name, graphs.rate, "tokens/s", "eager", eager.rate),
         row(f"{name}, start-up", graphs.start, "s", "eager", eager.start, lower_is_better=True),
     ]
+
+
+def speculation(setup: Setup, shape: str) -> list[Row]:
+    """Whether greedy traces stay what they are when tokens are guessed ahead. Nothing of random weights can be guessed
+    well, so how fast it is says nothing.
+    """
+    if setup.device != "cuda":
+        raise Skipped("speculation needs a GPU")
+    asked = [replace(one, temperature=0.0, max_tokens=16) for one in requests(setup, shape)[::16]]
+    with_it, without = (asyncio.run(answers(setup, shape, asked, how)) for how in ({"tokens": 3}, None))
+    same = sum(mine == theirs for mine, theirs in zip(with_it, without, strict=True)) / len(asked)
+    found = row(f"{NAMES.format(shape)}: greedy traces that speculation leaves as they are", 100 * same, "%")
+    return [replace(found, note="" if same >= 0.8 else f"{FAILED}below 80%")]  # a tie may fall either way
+
+
+async def answers(setup: Setup, shape: str, asked: list[Request], how: dict[str, Any] | None) -> list[tuple[int, ...]]:
+    """What an engine with this speculation writes."""
+    place = placement(setup).model_copy(update={"speculative": Speculation.model_validate(how) if how else None})
+    engine = Forced(folder_of(setup, shape), place)
+    done = await engine.generate_n(asked)
+    await engine.close()
+    return [one.token_ids for one in done]

@@ -116,6 +116,8 @@ def variants(workers: int, gpu: bool) -> list[Variant]:
         Variant("sequence parallel", placement={"sequence_parallel": 2}),
         Variant("ZeRO 2, one slow", placement={"zero_stage": 2}, trainer=Slow),
         Variant("ZeRO 0"),
+        Variant("ZeRO 3, hpZ", placement={"zero_stage": 3, "zero_hpz_partition_size": 2}),
+        Variant("ZeRO 3, overlap", placement={"zero_stage": 3, "overlap_comm": True}),
         Variant("ZeRO 1", placement={"zero_stage": 1}),
         Variant("backend torch", placement={"backend": "torch"}),
         Variant("sequence parallel, ZeRO 3", placement={"zero_stage": 3, "sequence_parallel": 2}),
@@ -157,8 +159,9 @@ def impossible(setup: Setup, variant: Variant) -> str:
         return "bitsandbytes is not installed"
     if setup.device == "cuda" and variant.workers > setup.gpus:
         return f"{variant.workers} workers need as many GPUs; there are {setup.gpus}"
-    if variant.workers % variant.placement.get("sequence_parallel", 1):
-        return f"{variant.workers} workers do not make whole teams"
+    size = max(variant.placement.get(name, 1) for name in ("sequence_parallel", "zero_hpz_partition_size"))
+    if variant.workers % size:
+        return f"{variant.workers} workers do not make whole teams of {size}"
     return ""
 
 

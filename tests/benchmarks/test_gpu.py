@@ -169,7 +169,7 @@ def test_rollouts_repeat_what_a_cache_could_keep() -> None:
 @pytest.mark.timeout(1200)
 def test_the_engine_against_raw_vllm(tmp_path: Path) -> None:
     rows = measured(tmp_path, "sampling")
-    rate, start, hits, tail, graphs = rows
+    rate, start, hits, tail, graphs, _ = rows
     assert rate["peer"] == start["peer"] == "raw-vllm"
     assert all(row["value"] > 0 for row in (rate, start, tail))
     assert hits["ratio"] > 0.8

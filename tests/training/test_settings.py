@@ -43,6 +43,30 @@ def test_patience_without_evaluations_is_refused() -> None:
         TrainSettings(steps=3, patience=2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"overlap_comm": True}, "overlap_comm: needs zero_stage"),
+        ({"zero_hpz_partition_size": 2, "workers": 4}, "needs zero_stage 3"),
+        ({"zero_hpz_partition_size": 3, "workers": 4, "zero_stage": 3}, "whole groups of 3"),
+        ({"compile": True, "zero_stage": 3}, "compile: not with zero_stage 3"),
+        ({"activation_offload": True}, "activation_offload: only on GPUs"),
+        ({"backend": "torch", "zero_hpz_partition_size": 2}, "needs zero_stage 3"),
+    ],
+)
+def test_knobs_without_effect_are_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainPlacement.model_validate(asked)
+
+
+def test_an_optimizer_decides_the_key_and_its_defaults_do_not() -> None:
+    stage = training_stage(recipe())
+    assert not {"optimizer", "betas", "decays"} & stage.settings.keys()
+    others = [recipe(optimizer="adamw_8bit"), recipe(betas=(0.9, 0.99)), recipe(weight_decay=0.1)]
+    assert len({key(recipe()), *map(key, others)}) == 4
+    assert key(recipe(optimizer="adamw", betas=(0.9, 0.95))) == key(recipe())
+
+
 def test_evaluations_read_the_problems_and_bring_their_evaluator() -> None:
     plain, early = training_stage(recipe()), training_stage(recipe(**EARLY))
     assert "held_out" not in plain.inputs and "evaluator" not in plain.options
