@@ -98,9 +98,10 @@ class Recipe(Settings):
 
 def load(path: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe file, apply `key=value` overrides, validate. Raises UserError with every fault on its own line."""
-    body = read(path)
+    body = _included(read(path))
     for override in overrides or []:
         _apply(body, override)
+        body = _included(body)
     try:
         refuse_moved(body)
         recipe = Recipe.model_validate(body)
@@ -127,6 +128,12 @@ def read(path: str) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys, this is {type(body).__name__}")
     return body
+
+
+def _included(body: dict[str, Any]) -> dict[str, Any]:
+    """With the placement of another file in its place, where `placement` names one, as jobs.tune writes it."""
+    named = body.get("placement")
+    return body | {"placement": read(named)} if isinstance(named, str) else body
 
 
 def _apply(body: dict[str, Any], override: str) -> None:
