@@ -32,7 +32,7 @@ REVISIONS = {
 
 
 # How a training fits its machine. They decide no result, and are what one changes where memory ran out.
-HOW = {"micro_batch", "gradient_checkpointing", "checkpoint_steps"}
+HOW = {"micro_batch", "micro_batch_tokens", "gradient_checkpointing", "checkpoint_steps"}
 
 # Settings that came after runs were made: at what was the only way then they are in no key.
 LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}

@@ -37,6 +37,7 @@ class Placement(Settings):
     verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
     concurrent_stages: int = Field(default=1, ge=1)
+    gpu_gib: float | None = Field(default=None, gt=0)  # memory of one GPU: `--plan` says what fits it
 
     def engines(self, role: EngineRole) -> EnginePlacement:
         """Where the engines of a role run."""

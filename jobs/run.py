@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from app.errors import UserError
 from app.graph import build
 from app.hub import pinned
+from app.memory import lines
 from app.plan import plan, table
 from app.recipe import Recipe, load
 from app.store import Output
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         root = posixpath.join(args.runs, recipe.name)
         recipe = pinned(recipe, root, save=not args.plan)
         if args.plan:
-            print(table(recipe, plan(build(recipe), root)))
+            steps = plan(build(recipe), root)
+            print("\n".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
             return 0
         execute(recipe, root, args.only)
     except UserError as error:

@@ -152,10 +152,13 @@ def tune_engine(
 
 
 def training_changes(settings: TrainSettings) -> Iterable[tuple[str, TrainSettings]]:
-    size, again = settings.micro_batch, settings.gradient_checkpointing
-    asked: list[dict[str, Any]] = [{"micro_batch": 2 * size}] if 2 * size <= settings.batch else []
-    asked += [{"micro_batch": size // 2}] if size > 1 else []
-    asked.append({"gradient_checkpointing": not again})
+    size, tokens = settings.micro_batch, settings.micro_batch_tokens
+    asked: list[dict[str, Any]] = [{"gradient_checkpointing": not settings.gradient_checkpointing}]
+    if tokens is not None:
+        asked = [{"micro_batch_tokens": 2 * tokens}, {"micro_batch_tokens": tokens // 2}, *asked]
+    else:
+        smaller = [{"micro_batch": size // 2}] if size > 1 else []
+        asked = [*([{"micro_batch": 2 * size}] if 2 * size <= settings.batch else []), *smaller, *asked]
     for change in asked:
         yield ", ".join(f"{k}: {v}" for k, v in change.items()), settings.model_copy(update=change)
 
@@ -187,7 +190,7 @@ def tune_training(recipe: Recipe, steps: list[Step], end: float) -> dict[str, An
             return Tried("", settings.batch / found.seconds if found.seconds else 0.0, note)
 
         best = best_of(own, training_changes, rate, end)
-    names = ("micro_batch", "gradient_checkpointing")
+    names = ("micro_batch", "micro_batch_tokens", "gradient_checkpointing")
     return {f"training.{name}": getattr(best, name) for name in names if getattr(best, name) != getattr(own, name)}
 
 

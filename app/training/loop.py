@@ -178,8 +178,9 @@ class Trainer:
             known = self.unrelated_reference
             self.divergence = divergence(self.engine, self.unrelated, known, examples, self.job, self.device)
         sums = torch.zeros(len(self.sums), dtype=torch.float64)
-        size, groups = self.job.settings.micro_batch, self.order.groups
-        for part in micro_batches(examples, self.lengths, size, self.team.count, groups):
+        how = self.job.settings
+        size, tokens = how.micro_batch, how.micro_batch_tokens
+        for part in micro_batches(examples, self.lengths, size, self.team.count, self.order.groups, tokens):
             mine = self.micro_step(part[self.team.index], examples, scale)
             sums += mine if self.team.place == 0 else 0  # its workers all know the same
         if self.world > 1:

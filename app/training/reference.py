@@ -90,7 +90,8 @@ def log_probs(engine: Backend, dataset: Dataset, indices: np.ndarray, job: Job, 
     team = engine.module.team
     engine.eval()
     places, lengths, problems = np.arange(len(indices)), dataset.lengths[indices], dataset.problems[indices]
-    rounds = micro_batches(places, lengths, job.settings.micro_batch, team.count, problems)
+    how = job.settings
+    rounds = micro_batches(places, lengths, how.micro_batch, team.count, problems, how.micro_batch_tokens)
     for part in (chunk[team.index] for chunk in rounds):
         mine = part if len(part) else places[:1]  # an idle rank still joins the collectives of ZeRO 3
         with torch.no_grad():

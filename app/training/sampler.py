@@ -63,9 +63,15 @@ def sampler_for(settings: TrainSettings, problems: np.ndarray, seed: int) -> Sam
 
 
 def micro_batches(
-    examples: np.ndarray, lengths: np.ndarray, size: int, world: int, groups: np.ndarray | None = None
+    examples: np.ndarray,
+    lengths: np.ndarray,
+    size: int,
+    world: int,
+    groups: np.ndarray | None = None,
+    tokens: int | None = None,
 ) -> list[list[np.ndarray]]:
-    """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker.
+    """Split a step over workers: a list of rounds, each with one micro-batch of at most `size` examples a worker, or,
+    where `tokens` is given, of about so many tokens at most and any number of examples.
 
     Workers that share each micro-batch (app.training.sequence) count as one in `world`.
 
@@ -79,6 +85,34 @@ def micro_batches(
         keys = np.bincount(group, weights=keys)[group]
         examples, keys = examples[np.argsort(group, kind="stable")], keys[np.argsort(group, kind="stable")]
     ordered = examples[np.argsort(-keys, kind="stable")]
+    if tokens is not None:
+        return _by_tokens(ordered, lengths[ordered], tokens, world)
     rounds = -(-len(ordered) // (size * world))
     parts = np.array_split(ordered, rounds * world)
     return [parts[i * world : (i + 1) * world] for i in range(rounds)]
+
+
+def _by_tokens(ordered: np.ndarray, lengths: np.ndarray, tokens: int, world: int) -> list[list[np.ndarray]]:
+    """As few rounds as `tokens` allow, cut so that the largest micro-batch is as small as it can be.
+
+    One example may be longer than that: it is a micro-batch of its own.
+    """
+    rounds = -(-len(_ends(lengths, max(tokens, int(lengths.max())))) // world)
+    low, high = int(lengths.max()), int(lengths.sum())
+    while low < high:  # the least limit with which the rounds suffice
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(_ends(lengths, middle)) <= rounds * world else (middle + 1, high)
+    ends = _ends(lengths, low)
+    parts = np.split(ordered, ends[:-1]) + [ordered[:0]] * (rounds * world - len(ends))
+    return [parts[i * world : (i + 1) * world] for i in range(rounds)]
+
+
+def _ends(lengths: np.ndarray, limit: int) -> list[int]:
+    """Where each part ends when every part takes what it can up to `limit` tokens; no length is above it."""
+    ends, held = [], 0
+    for place, length in enumerate(lengths.tolist()):
+        if held + length > limit:
+            ends.append(place)
+            held = 0
+        held += length
+    return [*ends, len(lengths)]

@@ -37,6 +37,7 @@ class TrainSettings(Settings):
     steps: int | None = Field(default=None, ge=1)  # exactly one of epochs and steps
     batch: int = Field(default=64, ge=1)
     micro_batch: int = Field(default=16, ge=1)  # a worker's (or a team's) share of one forward pass
+    micro_batch_tokens: int | None = Field(default=None, ge=1)  # in place of micro_batch: about so many tokens at most
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -60,6 +61,12 @@ class TrainSettings(Settings):
     def judged(self) -> bool:
         """Whether candidates are evaluated on validation problems."""
         return self.gate or self.evaluate_every is not None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> TrainSettings:
+        if self.micro_batch_tokens is not None and "micro_batch" in self.model_fields_set:
+            raise ValueError("micro_batch_tokens: in place of micro_batch; leave one of the two out")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:

@@ -128,7 +128,9 @@ def context_of(
     """The context of stage training/METHOD under `root`, over a data set of `rows` or of 24 random ones."""
     from app.training import launch
 
-    base = {"batch": 8, "micro_batch": 4, "learning_rate": 5e-3, "max_length": 64, "precision": "fp32"}
+    base: dict[str, Any] = {"batch": 8, "micro_batch": 4, "learning_rate": 5e-3, "max_length": 64, "precision": "fp32"}
+    if "micro_batch_tokens" in settings:
+        del base["micro_batch"]
     body = {**base, **({} if {"epochs", "steps"} & set(settings) else {"epochs": 1}), **settings}
     recipe = Recipe.model_validate(
         {

@@ -114,6 +114,8 @@ def test_micro_batches_do_not_change_the_result(make_trainer: MakeTrainer, tmp_p
     results = [trained(make_trainer("dpo", root=tmp_path / str(m), micro_batch=m))[1] for m in (1, 3, 8)]
     assert close(results[0], results[1], ROUNDING)
     assert close(results[0], results[2], ROUNDING)
+    by_tokens = trained(make_trainer("dpo", root=tmp_path / "tokens", micro_batch_tokens=60))[1]
+    assert close(results[0], by_tokens, ROUNDING)
 
 
 def test_one_trunk_a_problem_gives_the_result_of_single_pairs(

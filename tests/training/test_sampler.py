@@ -47,6 +47,25 @@ def test_workers_share_a_step_without_loss_or_repeat(count: int, size: int, worl
     assert sorted(np.concatenate([part for r in rounds for part in r]).tolist()) == sorted(examples.tolist())
 
 
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 5), st.integers(0, 9))
+def test_a_budget_of_tokens_is_kept_without_loss_or_repeat(count: int, tokens: int, world: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 50, 100)
+    examples = rng.permutation(100)[:count]
+    rounds = micro_batches(examples, lengths, 1, world, tokens=tokens)
+    assert all(len(r) == world for r in rounds)
+    parts = [part for r in rounds for part in r]
+    assert all(lengths[part].sum() <= max(tokens, lengths[examples].max()) for part in parts)
+    assert sorted(np.concatenate(parts).tolist()) == sorted(examples.tolist())
+    assert len(rounds) <= -(-count // world)
+
+
+def test_a_budget_of_tokens_fills_its_workers_evenly() -> None:
+    lengths = np.array([10] * 12)
+    parts = [part for r in micro_batches(np.arange(12), lengths, 1, 4, tokens=100) for part in r]
+    assert [len(part) for part in parts] == [3, 3, 3, 3]
+
+
 def test_micro_batches_go_from_long_to_short() -> None:
     lengths = np.array([5, 50, 7, 40, 6, 60])
     parts = [part for r in micro_batches(np.arange(6), lengths, 2, 1) for part in r]
