@@ -41,7 +41,7 @@ LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}
 def build(recipe: Recipe) -> list[Stage]:
     """All stages of a recipe, inputs before the stages that read them. Raises UserError where parts do not fit."""
     check(recipe)
-    return _Builder(recipe).stages()
+    return Builder(recipe).stages()
 
 
 def check(recipe: Recipe) -> None:
@@ -95,7 +95,10 @@ def _run_needs(recipe: Recipe, run: Run, runs: Mapping[str, Run]) -> list[tuple[
     return found
 
 
-def _lazy(module: str) -> Callable[[StageContext], None]:
+Work = Callable[[StageContext], None]
+
+
+def _lazy(module: str) -> Work:
     """A stage's run function, imported when it runs, so that planning needs no engine."""
 
     def run(context: StageContext) -> None:
@@ -107,7 +110,7 @@ def _lazy(module: str) -> Callable[[StageContext], None]:
 Source = tuple[str, Recipe, str | None]  # a policy to sample, what is asked of it, and what may make that needless
 
 
-class _Builder:
+class Builder:
     """Adds stages one by one; one that would do what another does already is that other."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -142,11 +145,18 @@ class _Builder:
         self.report(evaluated, runs)
         return list(self.out.values())
 
-    def add(self, name: str, module: str, settings: dict[str, Any], inputs: Mapping[str, str], /, **more: Any) -> str:
-        """The name of the stage that does this: a new one, or one that is there."""
+    def add(
+        self, name: str, run: str | Work, settings: dict[str, Any], inputs: Mapping[str, str], /, **more: Any
+    ) -> str:
+        """The name of the stage that does this: a new one, or one that is there.
+
+        Args:
+            run: what it does, or the module whose `run` does.
+        """
         stage_fields = {key: more.pop(key) for key in ("recipe", "after", "passes") if key in more}
         kind = name.partition("/")[0]
-        stage = Stage(name, _lazy(module), settings, dict(inputs), REVISIONS[kind], more, **stage_fields)
+        work = _lazy(run) if isinstance(run, str) else run
+        stage = Stage(name, work, settings, dict(inputs), REVISIONS[kind], more, **stage_fields)
         key = stage.key({role: self.key_of[other] for role, other in inputs.items()})
         if key in self.keys:
             same = self.out[self.keys[key]]

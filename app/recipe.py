@@ -5,7 +5,7 @@ stage keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,8 +99,15 @@ class Recipe(Settings):
 
 def load(path: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe file, apply `key=value` overrides, validate. Raises UserError with every fault on its own line."""
-    body = _included(read(path))
-    for override in overrides or []:
+    recipe = made(read(path), overrides or [], path)
+    _check_files(path, recipe)
+    return recipe
+
+
+def made(body: dict[str, Any], overrides: Sequence[str], path: str) -> Recipe:
+    """The same of a mapping, which the overrides change; `path` stands before each fault."""
+    body = _included(body)
+    for override in overrides:
         _apply(body, override)
         body = _included(body)
     try:
@@ -112,7 +119,6 @@ def load(path: str, overrides: list[str] | None = None) -> Recipe:
         raise UserError("\n".join(f"{path}: {line}" for line in fault_lines(error, Recipe))) from None
     except UserError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
-    _check_files(path, recipe)
     return recipe
 
 

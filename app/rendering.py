@@ -53,12 +53,19 @@ class Renderer:
         messages = [{"role": "user", "content": body}]
         if self.settings.system:
             messages.insert(0, {"role": "system", "content": self.settings.system})
+        return self.chat(messages)
+
+    def chat(self, messages: list[dict[str, str]]) -> str:
+        """The text a policy sees after messages, by the model's chat template."""
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def prompt_ids(self, statement: str) -> list[int]:
         """Token ids of the prompt. A chat template writes its own special tokens; plain text gets the tokenizer's."""
-        special = self.settings.template == "plain"
-        return self.tokenizer.encode(self.prompt(statement), add_special_tokens=special)
+        return self.encode(self.prompt(statement), self.settings.template == "chat")
+
+    def encode(self, prompt: str, templated: bool) -> list[int]:
+        """Token ids of a prompt's text, which a chat template wrote or not."""
+        return self.tokenizer.encode(prompt, add_special_tokens=not templated)
 
     def completion_ids(self, text: str) -> list[int]:
         """Token ids of a solution, the end token last."""

@@ -10,6 +10,7 @@ import datetime
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -26,10 +27,19 @@ LOCAL, REMOTE = 5.0, 60.0  # seconds between writes: to a disk, to object storag
 
 
 class RunStatus:
-    """Keeps progress.json and the sessions of the stages that run; a context of the whole run."""
+    """Keeps progress.json and the sessions of the stages that run; a context of the whole run. It writes while `held`
+    says that the run is still this job's.
+    """
 
-    def __init__(self, recipe: Recipe, root: str, steps: list[Step], interval: float | None = None) -> None:
-        self.recipe, self.root = recipe, Output(root, "", "")
+    def __init__(
+        self,
+        recipe: Recipe,
+        root: str,
+        steps: list[Step],
+        interval: float | None = None,
+        held: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.recipe, self.root, self.held = recipe, Output(root, "", ""), held
         self.interval = interval if interval is not None else (REMOTE if "://" in root else LOCAL)
         self.started, self.begun = _now(), time.monotonic()
         self.running: dict[str, tuple[Session, Progress]] = {}
@@ -64,7 +74,7 @@ class RunStatus:
     def begin(self, step: Step, progress: Progress) -> Session:
         """A stage starts; its session is written at once, so that a kill a second later leaves a trace."""
         session = Session(step.output, held(self.recipe, step.stage.name))
-        session.save()
+        self._save(session)
         with self._lock:
             self.running[step.stage.name] = (session, progress)
         self.write()
@@ -77,7 +87,7 @@ class RunStatus:
             session, progress = self.running.pop(name)
             session.close()
             self.stages[name] = self._live(name, session, progress) | {"state": state}
-        session.save()
+        self._save(session)
         self.write()
 
     def leave_out(self, step: Step) -> None:
@@ -88,6 +98,8 @@ class RunStatus:
 
     def write(self) -> None:
         """Write progress.json now."""
+        if not self.held():
+            return
         with self._lock:
             live = {name: self._live(name, *pair) for name, pair in self.running.items()}
             stages = self.stages | live
@@ -104,6 +116,10 @@ class RunStatus:
             }
             self.root.write_json(FILE, body)
 
+    def _save(self, session: Session) -> None:
+        if self.held():
+            session.save()
+
     def _keep(self) -> None:
         """Until the end: sessions and progress.json, again and again. A full disk ends the stage, not this thread."""
         while not self._ended.wait(self.interval):
@@ -111,7 +127,7 @@ class RunStatus:
                 with self._lock:
                     sessions = [session for session, _ in self.running.values()]
                 for session in sessions:
-                    session.save()
+                    self._save(session)
                 self.write()
                 self._failed = False
             except UserError as error:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.progress import Progress
 from app.recipe import Recipe
 from app.records import digest
 from app.shard_stats import Written
 from app.store import Output
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Inputs = TypeVar("Inputs", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class StageContext:
     output: Output
     progress: Progress
     _told: list[Written] = field(default_factory=list, init=False)  # at most one
+
+    def given(self, kind: type[Inputs]) -> Inputs:
+        """The inputs as a dataclass of Outputs, a field a role; a field with a default may be missing."""
+        roles = [field.name for field in fields(kind) if field.name in self.inputs]
+        return kind(**{role: self.inputs[role] for role in roles})
 
     def wrote(self, written: Written) -> None:
         """Say what all shards of the output hold, where that is known without reading their footers."""

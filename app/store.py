@@ -12,7 +12,6 @@ still what was written. Writing a shard twice is harmless: same name, same rows.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -297,28 +296,3 @@ def _intact(data: bytes) -> bool:
     found = hashlib.blake2b(body, digest_size=16)
     found.update(metadata.get(COUNTS, b""))
     return found.hexdigest().encode() == metadata.get(DIGEST)
-
-
-@contextlib.contextmanager
-def run_lock(root: str) -> Iterator[None]:
-    """Hold a run folder for one process; a second one gets a UserError at once. Local folders only."""
-    if "://" in root:
-        yield
-        return
-    path = Path(root, ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write in run folder {root}: {error}. Choose another with --runs") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read().strip() or "another process"
-            raise UserError(f"{root}: in use by {owner}; wait for it, or give this run another name") from None
-        handle.truncate(0)
-        handle.write(f"pid {os.getpid()} on {os.uname().nodename}")
-        handle.flush()
-        yield

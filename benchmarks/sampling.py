@@ -58,7 +58,6 @@ SAMPLES = 16
 STAGE, COLD, RAY = "stage", "stage from its engine's first request", "ray.data.llm"
 RAW = {"raw-vllm": None, "raw-vllm with our cache blocks": CPU_BLOCK}
 WARM = 192  # requests that an engine answers before it is measured
-LENGTHS = ("fixed", "lognormal")
 Contender = Callable[[int], dict[str, float]]
 
 
@@ -82,11 +81,12 @@ class ForcedEngine(VllmEngine):
 class TimedWorker(sampling.SamplingWorker):
     """The stage's worker; leaves a line with begin, end and tokens of its engine's first requests and of each shard."""
 
+    kind: str
     warm: asyncio.Future[None] | None = None
 
     def start_engine(self) -> Engine:
-        engine = ForcedEngine(self.policy.path, self.recipe.placement.sampling)
-        engine.kind = self.recipe.name
+        engine = ForcedEngine(self.policy.path, self.job.place)
+        engine.kind = self.kind
         return engine
 
     async def process(self, index: int) -> Receipt:
@@ -100,13 +100,24 @@ class TimedWorker(sampling.SamplingWorker):
 
     async def _warm(self) -> None:
         begun = time.time()
-        done = await self.engine.generate_n([request for request, _ in warm_requests(self.recipe.name)])
+        done = await self.engine.generate_n([request for request, _ in warm_requests(self.kind)])
         self._note("warm", begun, sum(len(one.token_ids) for one in done))
 
     def _note(self, name: str, begun: float, tokens: float) -> None:
         Path(self.output.uri).mkdir(parents=True, exist_ok=True)
         with Path(self.output.uri, name).open("a") as file:
             file.write(json.dumps([begun, time.time(), tokens]) + "\n")
+
+
+class FixedWorker(TimedWorker):
+    kind = "fixed"
+
+
+class LognormalWorker(TimedWorker):
+    kind = "lognormal"
+
+
+LENGTHS = {"fixed": FixedWorker, "lognormal": LognormalWorker}
 
 
 def warm_requests(kind: str) -> list[tuple[Request, int]]:
@@ -133,7 +144,7 @@ def stage_rates(kind: str, source: Output, folder: str) -> dict[str, float]:
     definition = Stage("sampling/base", sampling.run, {}, options={"policy": recipe.model})
     with open(os.devnull, "w") as nowhere:
         context = StageContext(definition, recipe, {"problems": source}, output, Progress("sampling", nowhere))
-        sampling.run(context, TimedWorker)
+        sampling.run(context, LENGTHS[kind])
     begun, ended, tokens = noted(output, "times")
     first, _, warming = noted(output, "warm")
     return {STAGE: tokens / (ended - begun), COLD: (tokens + warming) / (ended - first)}

@@ -167,3 +167,46 @@ def verify(
     """
     options = {name: value for name, value in locals().items() if value}
     call("verify", **options)
+
+
+Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
+
+
+@cli.command(rich_help_panel="Each part alone")
+def credit(
+    traces: Annotated[str, typer.Option(metavar="FILE", help="JSONL or Parquet: prompt, completion, answer")],
+    model: Model,
+    out: Out = None,
+    prompt_column: str = "prompt",
+    completion_column: str = "completion",
+    answer_column: Annotated[str | None, typer.Option(help="reference answers")] = None,
+    verdict_column: Annotated[str | None, typer.Option(help="outcomes, or true and false")] = None,
+    set: Settings = [],  # noqa: B006
+) -> None:
+    """Step values, first pits and per-step DPO pairs of your own traces.
+
+    [dim]eightfold credit --traces traces.jsonl --model Qwen/Qwen3-0.6B[/dim]
+
+    [dim]eightfold credit --traces traces.jsonl --model ./my-model --set credit.rollouts=16[/dim]
+    """
+    call("credit", **locals())
+
+
+@cli.command(rich_help_panel="Each part alone")
+def train(
+    method: Annotated[str, typer.Argument(help="sft, rft, dpo, step_dpo, kto or another that trains")],
+    data: Annotated[
+        str, typer.Option("--data", "--pairs", metavar="FILE", help="JSONL, Parquet, or NAME[:SPLIT] on a hub")
+    ],
+    model: Model,
+    out: Out = None,
+    set: Settings = [],  # noqa: B006
+) -> None:
+    """Train on your own rows, with TRL's columns or ours.
+
+    [dim]eightfold train step_dpo --pairs runs/credit-traces/pairs.jsonl --model ./my-model --set beta=0.2[/dim]
+
+    [dim]eightfold train sft --data examples.jsonl --model Qwen/Qwen3-0.6B --set epochs=2[/dim]
+    """
+    call("train", method, data=data, model=model, out=out, set=set)

@@ -75,7 +75,7 @@ def sampled(steps: list[Step], policy: str | None) -> Step:
 
 def sample(recipe: Recipe, steps: list[Step], step: Step, problems: Problems, count: int) -> Pilot:
     """Sample and judge `count` problems, spread over the split, through the stage's own worker."""
-    from app.sampling.stage import SamplingWorker
+    from app.sampling.stage import SamplingWorker, work
 
     assert recipe.sampling
     model = step.stage.options["policy"]
@@ -85,7 +85,7 @@ def sample(recipe: Recipe, steps: list[Step], step: Step, problems: Problems, co
     with tempfile.TemporaryDirectory() as folder:
         source, output = Output(folder, "problems", "pilot"), Output(folder, "sampling", "pilot")
         write_problems(source, chosen, {})
-        worker = SamplingWorker(recipe, policy, source, output)
+        worker = SamplingWorker(*work(recipe, policy), source, output)
 
         async def run() -> None:
             shards = Problems(source, "train").shards(recipe.sampling.problems_per_shard)  # type: ignore[union-attr]

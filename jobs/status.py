@@ -129,7 +129,7 @@ def _rate(times: list[float]) -> float | None:
 
 
 def in_use(root: str) -> bool:
-    """Whether a process holds the run's lock; for a remote run, which has none: whether its journal is fresh."""
+    """Whether a process holds the run's lock; for a run at a URI, whether its journal is fresh."""
     if "://" in root:
         told = journal(root)
         return told is not None and told["state"] == "running" and _age(told) < 3 * REMOTE

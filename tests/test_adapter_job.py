@@ -15,6 +15,7 @@ from tests.runs import TINY, recipe_file, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DPO = {
+    "method": "dpo",
     "init": "sft",
     "steps": 2,
     "batch": 8,

@@ -19,7 +19,7 @@ import jobs.__main__
 from jobs.commands import cli
 
 ROOT = Path(__file__).parents[1]
-JOBS = ["run", "status", "estimate", "curve", "check", "verify"]
+JOBS = ["run", "status", "estimate", "curve", "check", "verify", "credit", "train"]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 

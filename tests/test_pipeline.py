@@ -15,8 +15,8 @@ import app.pipeline as pipeline
 from app.errors import UserError
 from app.plan import plan, table
 from app.recipe import Recipe
+from app.run_lock import run_lock
 from app.stage import Stage, StageContext
-from app.store import run_lock
 
 RECIPE = Recipe.model_validate(
     {"name": "t", "problems": {"source": {"kind": "world"}, "train": 1, "validation": 1, "test": 1}}

@@ -15,8 +15,9 @@ from app.graph import build
 from app.plan import keys_of
 from app.recipe import Recipe
 from app.records import Problem
+from app.run_lock import run_lock
 from app.settings import Prices
-from app.store import Output, run_lock
+from app.store import Output
 from jobs.status import Line, find_recipe, in_use, main, status, summary, table
 
 BODY = {

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UserError
+from app.run_lock import run_lock
 from app.shard_stats import Total
-from app.store import Output, filesystem, run_lock
+from app.store import Output, filesystem
 
 TABLE = pa.table({"id": ["a", "b"], "tokens": pa.array([[1, 2], []], pa.list_(pa.int32()))})
 
@@ -330,51 +331,4 @@ def test_an_unwritable_folder_is_one_clear_error(read_only: Path) -> None:
         pytest.raises(UserError, match=r"cannot write in run folder .*Choose another with --runs"),
         run_lock(str(read_only)),
     ):
-        pass
-
-
-# -- one process a run ------------------------------------------------------------------------------------------------
-
-
-def hold(root: str, held: object, release: object) -> None:
-    with run_lock(root):
-        held.set()  # type: ignore[attr-defined]
-        release.wait(60)  # type: ignore[attr-defined]
-
-
-def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
-    forking = multiprocessing.get_context("fork")
-    held, release = forking.Event(), forking.Event()
-    process = forking.Process(target=hold, args=(str(tmp_path), held, release))
-    process.start()
-    assert held.wait(60)
-    with pytest.raises(UserError, match=rf"in use by pid {process.pid} on .*another name"), run_lock(str(tmp_path)):
-        pass
-    release.set()
-    process.join(60)
-    with run_lock(str(tmp_path)):
-        assert f"pid {os.getpid()} " in (tmp_path / ".lock").read_text()
-
-
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    forking = multiprocessing.get_context("fork")
-    held = forking.Event()
-    process = forking.Process(target=hold, args=(str(tmp_path), held, forking.Event()))
-    process.start()
-    assert held.wait(60)
-    process.kill()
-    process.join(60)
-    with run_lock(str(tmp_path)):
-        assert f"pid {os.getpid()} " in (tmp_path / ".lock").read_text()
-
-
-def test_the_lock_is_free_after_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError), run_lock(str(tmp_path / "new" / "run")):
-        raise ValueError
-    with run_lock(str(tmp_path / "new" / "run")):
-        pass
-
-
-def test_remote_runs_are_not_locked() -> None:
-    with run_lock("s3://bucket/run"), run_lock("s3://bucket/run"):
         pass

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.credit.settings import CreditSettings
 from app.errors import UserError
 from app.evaluation import during
 from app.evaluation import stage as evaluation
@@ -96,7 +97,7 @@ def test_quotas_do_not_take_a_cut_trace_for_a_right_one(tmp_path: Path) -> None:
             return Cut()
 
     asked = sampled.context(tmp_path, stopping={"correct": 1})
-    worker = Worker(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output)
+    worker = Worker(*sampling.work(asked.recipe, Policy("scripted", "pol")), asked.inputs["problems"], asked.output)
     asyncio.run(worker.process(0))
     assert asked.output.counts()["correct"] == 0 and asked.output.counts()["quotas_unmet"] == 4
 
@@ -141,7 +142,6 @@ def test_verification_judges_by_the_finish_reason_and_the_report_counts(tmp_path
 
 
 def test_a_cut_rollout_is_unfinished_in_credit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.credit.stage import CreditWorker
 
     made = world.problems()
     student = world.Student(made, world.renderer())
@@ -155,9 +155,7 @@ def test_a_cut_rollout_is_unfinished_in_credit(tmp_path: Path, monkeypatch: pyte
     cutting = Cutting(made, world.renderer())
     monkeypatch.setattr("app.sampling.stage.create", lambda *args, **kwargs: cutting)
     output = Output(str(tmp_path), "credit", "k")
-    worker = CreditWorker(
-        world.recipe(), world.POLICY, inputs["problems"], inputs["sampling"], inputs["verification"], output
-    )
+    worker = world.credit_worker(world.recipe(), inputs, output)
     asyncio.run(worker.process(0))
     rollouts = {t.id: t for t in Trace.from_table(output.read(kind="rollouts"))}
     verdicts = Verdict.from_table(output.read(kind="verdicts"))
@@ -174,7 +172,8 @@ class CutAnswers(Answering):
 
 def test_evaluation_credits_no_cut_answer_and_counts_them(tmp_path: Path) -> None:
     asked = test_stage.context(tmp_path)
-    worker = CutAnswers(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output)
+    job = evaluation.work(asked.recipe, Policy("scripted", "pol"))
+    worker = CutAnswers(*job, asked.inputs["problems"], asked.output)
     asyncio.run(worker.process(0))
     assert {said(v) for v in Verdict.from_table(asked.output.read(kind="verdicts"))} == {("unparsed", "unfinished")}
     counts = asked.output.counts()
@@ -230,7 +229,8 @@ def credit_at(folder: Path, answers: list[str]) -> tuple[Callable[[StageContext]
 
     _, context = verification_at(folder, answers)
     context.inputs["verification"] = Output(str(folder), "verification", "k")
-    return credit.run, context
+    recipe = context.recipe.model_copy(update={"credit": CreditSettings()})
+    return credit.run, dataclasses.replace(context, recipe=recipe)
 
 
 def evaluation_at(folder: Path, answers: list[str]) -> tuple[Callable[[StageContext], None], StageContext]:

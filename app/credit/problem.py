@@ -51,6 +51,7 @@ async def credit_problem(
     texts: TokenText,
     settings: CreditSettings,
     samples_are_rollouts: bool,
+    every: bool = False,
 ) -> Credit:
     """Values and first pits of a problem's wrong traces, and values of its right ones where the settings ask for them.
 
@@ -61,15 +62,16 @@ async def credit_problem(
         samples: the problem's plain samples with their verdicts.
         samples_are_rollouts: they were drawn as rollouts are (app/credit/stage.py), so that they serve as the rollouts
             of step 0. Otherwise step 0 is rolled out afresh.
+        every: skip no problem of which some trace is to be looked at.
     """
     wrong = distinct_traces(samples, correct=False, most=settings.traces_per_problem)
-    if not wrong:
-        return Credit(counts={"problems_without_wrong": 1})
-    if not finished(samples, correct=True):
-        return Credit(counts={"problems_all_wrong": 1})
     right = distinct_traces(samples, correct=True, most=settings.correct_traces)
+    if not wrong and not (every and right):
+        return Credit(counts={"problems_without_wrong": 1})
+    if not every and not finished(samples, correct=True):
+        return Credit(counts={"problems_all_wrong": 1})
     looked = _Looked(
-        ProblemRollouts(problem, wrong[0].prompt_token_ids, [*wrong, *right], sampler),
+        ProblemRollouts(problem, [*wrong, *right][0].prompt_token_ids, [*wrong, *right], sampler),
         samples if samples_are_rollouts else [],
         settings,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from app.credit.problem import Credit, credit_problem
 from app.credit.rollouts import Judge, Sampler
@@ -13,7 +14,7 @@ from app.problems.select import Problems
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
 from app.sampling.settings import SamplingSettings
-from app.sampling.stage import EngineWorker, policy_of, pool
+from app.sampling.stage import EngineJob, EngineWorker, engine_job, policy_of, pool
 from app.shard_stats import Receipt
 from app.shardmap import run_shards
 from app.stage import StageContext
@@ -23,31 +24,36 @@ from app.verification.gate import check_references
 from app.verification.verifier import Verifier, verdicts, verifier_of
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads, beside the policy."""
+
+    problems: Output
+    sampling: Output
+    verification: Output
+
+
 class CreditWorker(EngineWorker):
     """Searches the traces of a sampling shard all at once: the engine stays full although each search waits."""
 
-    def __init__(
-        self, recipe: Recipe, policy: Policy, problems: Output, traces: Output, verdicts: Output, output: Output
-    ) -> None:
-        super().__init__(recipe, policy)
-        assert recipe.credit and recipe.sampling
-        self.settings, self.traces, self.verdicts, self.output = recipe.credit, traces, verdicts, output
-        self.problems = Problems(problems, "train")
+    def __init__(self, job: EngineJob, settings: CreditSettings, alike: bool, given: Inputs, output: Output) -> None:
+        super().__init__(job)
+        self.settings, self.alike, self.given, self.output = settings, alike, given, output
+        self.problems = Problems(given.problems, "train")
         self.texts = TokenText(self.renderer.decode)
-        self.alike = samples_are_rollouts(recipe.sampling, self.settings)
         self.sampler = Sampler(
             engine=self.engine,
-            policy=policy.fingerprint,
-            judge=judge_texts(verifier_of(recipe.verification)),
+            policy=self.policy.fingerprint,
+            judge=judge_texts(verifier_of(job.verification)),
             decode=self.renderer.decode,
             temperature=self.settings.temperature,
             max_tokens=self.settings.max_tokens,
-            seed=recipe.seed,
+            seed=job.seed,
         )
 
     async def process(self, index: int) -> Receipt:
         """Credit for the problems of shard `index`; the rows follow the problems' order."""
-        shard, samples = Credit(), judged_shard(self.traces, self.verdicts, index)
+        shard, samples = Credit(), judged_shard(self.given.sampling, self.given.verification, index)
         problems = self.problems.named(samples)
         for credit in await asyncio.gather(*(self._problem(problems[name], samples[name]) for name in samples)):
             shard.add(credit)
@@ -77,14 +83,18 @@ def judge_texts(verifier: Verifier) -> Judge:
     return judge
 
 
+def work(recipe: Recipe, policy: Policy) -> tuple[EngineJob, CreditSettings, bool]:
+    """What of a recipe a CreditWorker is given."""
+    assert recipe.credit and recipe.sampling
+    return engine_job(recipe, policy), recipe.credit, samples_are_rollouts(recipe.sampling, recipe.credit)
+
+
 def run(context: StageContext, worker: type[CreditWorker] = CreditWorker) -> None:
     """Credit for every sampling shard that has none yet."""
-    traces, verdicts = context.inputs["sampling"], context.inputs["verification"]
-    problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification, context.stage.name)
-    arguments = (context.recipe, policy_of(context), problems, traces, verdicts, context.output)
-    shards = len(traces.done_shards())
-    run_shards(context, worker, arguments, shards, pool(context.recipe))
+    recipe, given = context.recipe, context.given(Inputs)
+    check_references(given.problems, "train", recipe.verification, context.stage.name)
+    arguments = (*work(recipe, policy_of(context)), given, context.output)
+    run_shards(context, worker, arguments, len(given.sampling.done_shards()), pool(recipe))
     report(context)
 
 

@@ -13,7 +13,7 @@ from app.stage import StageContext
 
 
 def run(context: StageContext) -> None:
-    """Build the set by the stage's method; one shard, written last."""
+    """Build the set by the stage's method; one shard, written last. The option `may_be_empty` lets it have no row."""
     method, settings = context.stage.options["method"], context.stage.options["data"]
     if not context.pending(1):
         return
@@ -22,7 +22,7 @@ def run(context: StageContext) -> None:
         pieces.append((table, counts))
         context.progress.advance(1, counts)
     part = pa.concat_tables([table for table, _ in pieces])
-    if not part.num_rows:
+    if not part.num_rows and not context.stage.options.get("may_be_empty"):
         raise UserError(f"{context.stage.name}: not one row could be made. {method.empty}")
     export(context.output, stepwise(StepLabel.from_table(part)) if part.schema == StepLabel.schema else trl_table(part))
     context.output.write_shard(0, part, totals(counts for _, counts in pieces))

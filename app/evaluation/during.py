@@ -5,13 +5,16 @@ puts it into an actor.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from app.evaluation.stage import EvaluationWorker
-from app.policy import policy_at
+from app.evaluation.settings import EvaluationSettings
+from app.evaluation.stage import EvaluationWorker, work
+from app.policy import base_policy, policy_at
 from app.recipe import Recipe
 from app.records import JUDGED
 from app.remote_folder import borrowed
+from app.sampling.stage import EngineJob
 from app.store import Output
 from app.verification.gate import check_references
 
@@ -21,21 +24,27 @@ def check(recipe: Recipe, problems: Output) -> None:
     check_references(problems, "validation", recipe.verification, "evaluation beside training")
 
 
+def arguments(recipe: Recipe) -> tuple[EngineJob, EvaluationSettings]:
+    """What of a recipe a HeldOut is given."""
+    return work(recipe, base_policy(recipe.model))
+
+
 class HeldOut:
     """Asks one engine the first `count` validation problems for each checkpoint; only weights are exchanged.
 
     Args:
-        recipe: rendering, engine placement and `evaluation.max_tokens` of the run.
+        job: how the engine runs; it begins with the policy it is first asked for, not with the one named here.
+        settings: of which `max_tokens` counts.
         problems: the stage with the validation split.
         count: problems to ask, the first by id, so that every checkpoint answers the same ones.
     """
 
     worker_class = EvaluationWorker  # tests put a scripted engine here
 
-    def __init__(self, recipe: Recipe, problems: Output, count: int) -> None:
+    def __init__(self, job: EngineJob, settings: EvaluationSettings, problems: Output, count: int) -> None:
+        self.job, self.problems = job, problems
         changes = {"split": "validation", "samples": 0, "problems_per_shard": count}
-        settings = recipe.evaluation.model_copy(update=changes)
-        self.recipe, self.problems = recipe.model_copy(update={"evaluation": settings}), problems
+        self.settings = settings.model_copy(update=changes)
         self.worker: EvaluationWorker | None = None
 
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
@@ -44,7 +53,9 @@ class HeldOut:
         with borrowed(path) as folder:
             policy = policy_at(Path(folder), fingerprint, self.problems.root)
             if self.worker is None:
-                self.worker = self.worker_class(self.recipe, policy, self.problems, self.problems)
+                self.worker = self.worker_class(
+                    replace(self.job, policy=policy), self.settings, self.problems, self.problems
+                )
             elif policy.adapter:
                 self.worker.engine = self.worker.engine.serving(policy.adapter)
                 self.worker.policy = policy

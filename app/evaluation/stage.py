@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from app.errors import UserError
+from app.evaluation.settings import EvaluationSettings
 from app.policy import Policy
 from app.problems.select import Problems
-from app.recipe import EngineRole, Recipe
+from app.recipe import Recipe
 from app.records import Problem, Trace, Verdict, seed_from, totals, trace_id
 from app.sampling.engine import Completion, Request, fitting
 from app.sampling.requests import trace_of
-from app.sampling.stage import EngineWorker, engine_counts, policy_of, pool
+from app.sampling.stage import EngineJob, EngineWorker, engine_counts, engine_job, policy_of, pool
 from app.shard_stats import Receipt
 from app.shardmap import run_shards
 from app.stage import StageContext
@@ -37,12 +38,10 @@ class Answered:
 class EvaluationWorker(EngineWorker):
     """Shard i = the i-th slice of the held-out problems: their traces (sample 0 greedy, 1.. drawn) and verdicts."""
 
-    role: EngineRole = "evaluation"
-
-    def __init__(self, recipe: Recipe, policy: Policy, problems: Output, output: Output) -> None:
-        super().__init__(recipe, policy)
-        self.settings, self.output = recipe.evaluation, output
-        self.verifier = verifier_of(recipe.verification)
+    def __init__(self, job: EngineJob, settings: EvaluationSettings, problems: Output, output: Output) -> None:
+        super().__init__(job)
+        self.settings, self.output = settings, output
+        self.verifier = verifier_of(job.verification)
         self.problems = Problems(problems, self.settings.split)
 
     async def process(self, index: int) -> Receipt:
@@ -75,7 +74,7 @@ class EvaluationWorker(EngineWorker):
     def _request(self, problem: Problem, prompt: list[int], sample: int) -> Request:
         name = trace_id(problem.id, sample, self.policy.fingerprint, "evaluation")
         temperature = self.settings.temperature if sample else 0.0
-        return Request(name, tuple(prompt), seed_from(self.recipe.seed, name), self.settings.max_tokens, temperature)
+        return Request(name, tuple(prompt), seed_from(self.job.seed, name), self.settings.max_tokens, temperature)
 
 
 async def judge(verifier: Verifier, traces: list[Trace], problems: list[Problem]) -> list[Verdict]:
@@ -101,13 +100,24 @@ def greedy_counts(traces: list[Trace], verdicts: list[Verdict]) -> dict[str, flo
     )
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads, beside the policy."""
+
+    problems: Output
+
+
+def work(recipe: Recipe, policy: Policy) -> tuple[EngineJob, EvaluationSettings]:
+    """What of a recipe an EvaluationWorker is given."""
+    return engine_job(recipe, policy, "evaluation"), recipe.evaluation
+
+
 def run(context: StageContext, worker: type[EvaluationWorker] = EvaluationWorker) -> None:
     """Evaluate every shard that is not there yet, then say what came out."""
-    settings = context.recipe.evaluation
-    problems = context.inputs["problems"]
+    problems, (job, settings) = context.given(Inputs).problems, work(context.recipe, policy_of(context))
     check_references(problems, settings.split, context.recipe.verification, context.stage.name)
     shards = Problems(problems, settings.split).shards(settings.problems_per_shard)
-    arguments = (context.recipe, policy_of(context), problems, context.output)
+    arguments = (job, settings, problems, context.output)
     run_shards(context, worker, arguments, shards, pool(context.recipe, "evaluation"))
     _report(context)
 

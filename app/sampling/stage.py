@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 
 from app.policy import Policy, base_policy, trained_policy
 from app.problems.select import Problems
@@ -15,45 +16,62 @@ from app.sampling.engine import Completion, Engine, all_or_none, fitting
 from app.sampling.openai import endpoint_engine
 from app.sampling.requests import sample_n
 from app.sampling.reuse import Earlier, continue_through, finished_siblings, reusable, shorter_cuts
+from app.sampling.settings import EnginePlacement, SamplingSettings
 from app.sampling.stopping import Judge, Search, sample_to_quotas
+from app.settings import ModelSettings, RenderingSettings
 from app.shard_stats import Receipt
 from app.shardmap import Pool, run_shards
 from app.stage import StageContext
 from app.store import Output
 from app.verification.gate import check_references
+from app.verification.settings import VerificationSettings
 from app.verification.verifier import Verifier, verdicts, verifier_of
 
 Prompt = tuple[Problem, list[int]]
 Sampled = tuple[list[tuple[Trace, Completion]], dict[str, float]]
 
 
+@dataclass(frozen=True)
+class EngineJob:
+    """What an actor that asks one policy has to know of a recipe."""
+
+    policy: Policy
+    place: EnginePlacement
+    rendering: RenderingSettings
+    verification: VerificationSettings
+    seed: int
+    models: tuple[ModelSettings, ...]  # that the recipe names, the base first
+
+
+def engine_job(recipe: Recipe, policy: Policy, role: EngineRole = "sampling") -> EngineJob:
+    """A recipe's part for the actors of a role."""
+    models = recipe.model, *recipe.models.values()
+    place = recipe.placement.engines(role)
+    return EngineJob(policy, place, recipe.rendering, recipe.verification, recipe.seed, models)
+
+
 class EngineWorker:
     """A shard worker that holds a Renderer and an engine for one policy. Subclasses add `process(index)`.
-
-    `role` says by which placement its engine runs.
 
     Raises UserError where the policy cannot be served as the placement asks.
     """
 
-    role: EngineRole = "sampling"
-
-    def __init__(self, recipe: Recipe, policy: Policy) -> None:
-        self.recipe, self.policy = recipe, policy.here()
-        named = (model for model in (recipe.model, *recipe.models.values()) if model.path == policy.path)
-        model = next(named, None)
+    def __init__(self, job: EngineJob) -> None:
+        self.job, self.policy = job, job.policy.here()
+        model = next((model for model in job.models if model.path == job.policy.path), None)
         self.revision = model.revision if model else None  # a trained policy is a folder, without revisions
-        self.trust_remote_code = (model or recipe.model).trust_remote_code
+        self.trust_remote_code = (model or job.models[0]).trust_remote_code
         self.renderer = self.start_renderer()
         self.engine = self.start_engine()
 
     def start_renderer(self) -> Renderer:
         """The policy's own tokenizer and template."""
-        return Renderer(self.policy.path, self.recipe.rendering, self.revision, self.trust_remote_code)
+        return Renderer(self.policy.path, self.job.rendering, self.revision, self.trust_remote_code)
 
     def start_engine(self) -> Engine:
         """The placement's backend, beside this actor; or, for the base policy, the endpoint that is named there."""
-        place = self.recipe.placement.engines(self.role)
-        if place.endpoint and self.policy.fingerprint == base_policy(self.recipe.model).fingerprint:
+        place = self.job.place
+        if place.endpoint and self.policy.fingerprint == base_policy(self.job.models[0]).fingerprint:
             return endpoint_engine(place.endpoint, place.max_model_len)
         return create(self.policy, place, self.revision, self.trust_remote_code)
 
@@ -62,13 +80,17 @@ class SamplingWorker(EngineWorker):
     """Shard i = the i-th slice of the training problems; one program a problem, all at once."""
 
     def __init__(
-        self, recipe: Recipe, policy: Policy, problems: Output, output: Output, earlier: Earlier | None = None
+        self,
+        job: EngineJob,
+        settings: SamplingSettings,
+        problems: Output,
+        output: Output,
+        earlier: Earlier | None = None,
     ) -> None:
-        super().__init__(recipe, policy)
-        assert recipe.sampling
-        self.settings, self.output, self.earlier = recipe.sampling, output, earlier
+        super().__init__(job)
+        self.settings, self.output, self.earlier = settings, output, earlier
         self.problems = Problems(problems, "train")
-        self.judge = judge_beside(verifier_of(recipe.verification))
+        self.judge = judge_beside(verifier_of(job.verification))
         self.engine_name = uuid.uuid4().hex  # of this start: actors share no name, and neither do sessions
 
     async def process(self, index: int) -> Receipt:
@@ -92,7 +114,7 @@ class SamplingWorker(EngineWorker):
         self, problem: Problem, ids: list[int], earlier: dict[tuple[str, int], Trace]
     ) -> list[tuple[Trace, Completion]]:
         """All samples of one problem, in order. Raises PromptTooLong."""
-        settings, seed, decode = self.settings, self.recipe.seed, self.renderer.decode
+        settings, seed, decode = self.settings, self.job.seed, self.renderer.decode
         numbers = range(settings.samples)
         missing = [n for n in numbers if (problem.id, n) not in earlier]
         first = settings.model_copy(update={"max_tokens": settings.cuts[0]})
@@ -112,9 +134,9 @@ class SamplingWorker(EngineWorker):
     async def _to_quotas(self, prompts: list[Prompt]) -> Sampled:
         """The traces that the quotas keep; engine time spent on surplus requests is counted as well."""
         assert self.settings.stopping
-        policy, ahead = self.policy.fingerprint, self.recipe.placement.sampling.ahead
+        policy, ahead = self.policy.fingerprint, self.job.place.ahead
         searches = [
-            Search(self.engine, problem, ids, self.settings, self.recipe.seed, policy, self.judge, ahead)
+            Search(self.engine, problem, ids, self.settings, self.job.seed, policy, self.judge, ahead)
             for problem, ids in prompts
         ]
         samples = self.settings.samples
@@ -163,13 +185,26 @@ def policy_of(context: StageContext) -> Policy:
     return base_policy(model) if model else trained_policy(context.inputs["policy"])
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads, beside the policy."""
+
+    problems: Output
+
+
+def work(recipe: Recipe, policy: Policy) -> tuple[EngineJob, SamplingSettings]:
+    """What of a recipe a SamplingWorker is given."""
+    assert recipe.sampling
+    return engine_job(recipe, policy), recipe.sampling
+
+
 def run(context: StageContext, worker: type[SamplingWorker] = SamplingWorker) -> None:
     """Sample every shard of training problems that has no traces yet."""
-    assert context.recipe.sampling
-    problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification, context.stage.name)
-    shards = Problems(problems, "train").shards(context.recipe.sampling.problems_per_shard)
-    arguments = (context.recipe, policy_of(context), problems, context.output, take_over(context))
+    given = context.given(Inputs)
+    job, settings = work(context.recipe, policy_of(context))
+    check_references(given.problems, "train", context.recipe.verification, context.stage.name)
+    shards = Problems(given.problems, "train").shards(settings.problems_per_shard)
+    arguments = (job, settings, given.problems, context.output, take_over(context))
     run_shards(context, worker, arguments, shards, pool(context.recipe))
     report(context)
 

@@ -258,10 +258,11 @@ class RemoteEvaluator:
         import ray
 
         place = context.recipe.placement.engines("evaluation")
-        evaluator = import_module(context.stage.options["evaluator"]).HeldOut
+        module = import_module(context.stage.options["evaluator"])
         labels = place.labels or None
-        actor = ray.remote(evaluator).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)
-        self.actor = actor.remote(context.recipe, context.inputs["held_out"], job.settings.evaluate_problems)
+        actor = ray.remote(module.HeldOut).options(num_cpus=place.cpus, num_gpus=place.gpus, label_selector=labels)
+        given = module.arguments(context.recipe)
+        self.actor = actor.remote(*given, context.inputs["held_out"], job.settings.evaluate_problems)
         self.result: Any = None
 
     def ask(self, path: str, fingerprint: str) -> None:

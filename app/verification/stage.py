@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.problems.select import Problems
 from app.records import Verdict
@@ -51,16 +51,23 @@ def reason_counts(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, float]:
     return {"unfinished": unfinished, "bad_references": float(len(bad))}
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads."""
+
+    problems: Output
+    sampling: Output
+
+
 def run(context: StageContext) -> None:
     """Judge every sampling shard that has no verdicts yet."""
-    traces = context.inputs["sampling"]
-    problems = context.inputs["problems"]
-    check_references(problems, "train", context.recipe.verification, context.stage.name)
+    given = context.given(Inputs)
+    check_references(given.problems, "train", context.recipe.verification, context.stage.name)
     place = context.recipe.placement.verification
     run_shards(
         context,
         VerificationWorker,
-        (problems, traces, context.output, context.recipe.verification),
-        len(traces.done_shards()),
+        (given.problems, given.sampling, context.output, context.recipe.verification),
+        len(given.sampling.done_shards()),
         Pool.of(place, "placement.verification"),
     )

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+from app.credit.stage import CreditWorker, Inputs, work
 from app.policy import WORLD_MODEL, Policy
 from app.problems.world import Story, make_problems
 from app.recipe import Recipe
@@ -90,3 +91,9 @@ async def sampled(folder: Path, student: Student, made: list[Problem], recipe: R
         verdicts = judge_traces(traces, {p.id: p for p in train})
         outputs["verification"].write_shard(shard, Verdict.table(verdicts))
     return outputs
+
+
+def credit_worker(recipe: Recipe, inputs: dict[str, Output], output: Output) -> CreditWorker:
+    """The stage's worker over outputs of problems, sampling and verification."""
+    given = Inputs(*(inputs[name] for name in ("problems", "sampling", "verification")))
+    return CreditWorker(*work(recipe, POLICY), given, output)

@@ -31,8 +31,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, made: list[Problem], tmp_path: Path)
 
     def build(name: str, recipe: Recipe | None = None) -> tuple[CreditWorker, Output]:
         output = Output(str(tmp_path), "credit", name)
-        arguments = (inputs["problems"], inputs["sampling"], inputs["verification"], output)
-        return CreditWorker(recipe or world.recipe(), world.POLICY, *arguments), output
+        return world.credit_worker(recipe or world.recipe(), inputs, output), output
 
     return build
 
@@ -95,7 +94,7 @@ def test_pits_are_the_first_wrong_lines(worker, made: list[Problem], search: str
     made_by, output = worker(search, world.recipe(credit={"search": search, "rollouts": 8}))
     process(made_by, 0, 1, 2)
     by_id = {p.id: p for p in made}
-    traces = {t.id: t for t in Trace.from_table(made_by.traces.read())}
+    traces = {t.id: t for t in Trace.from_table(made_by.given.sampling.read())}
     found = [v for v in rows(output)[0] if v.first_pit]
     exact = [v.step - 1 == first_wrong_line(by_id[v.problem_id], traces[v.trace_id].text) for v in found]
     assert len(found) >= 20 and sum(exact) >= 0.8 * len(found)

@@ -136,8 +136,7 @@ def inputs(made: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> dic
     credit = Output(str(folder), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CreditWorker, "start_engine", lambda self: student)
-        before = [outputs[name] for name in ("problems", "sampling", "verification")]
-        worker = CreditWorker(recipe, world.POLICY, *before, credit)
+        worker = world.credit_worker(recipe, outputs, credit)
     for shard in range(3):
         asyncio.run(worker.process(shard))
     return {**outputs, "credit": credit}

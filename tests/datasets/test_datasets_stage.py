@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credit.stage import CreditWorker
 from app.datasets.diversity import signature
 from app.datasets.selection import doubtful, right_traces
 from app.datasets.settings import RftSettings
@@ -41,8 +40,7 @@ def inputs(made: list[Problem], tmp_path_factory: pytest.TempPathFactory) -> dic
     credit = Output(str(folder), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.sampling.stage.create", lambda *args, **kwargs: student)
-        before = [outputs[name] for name in ("problems", "sampling", "verification")]
-        worker = CreditWorker(world.recipe(), world.POLICY, *before, credit)
+        worker = world.credit_worker(world.recipe(), outputs, credit)
     for shard in range(3):
         asyncio.run(worker.process(shard))
     return {**outputs, "credit": credit}

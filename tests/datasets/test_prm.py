@@ -113,8 +113,7 @@ def test_the_stage_writes_what_datasets_loads(tmp_path: Path, right_traces: bool
     inputs["credit"] = Output(str(tmp_path), "credit", "k")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CreditWorker, "start_engine", lambda self: student)
-        before = [inputs[name] for name in ("problems", "sampling", "verification")]
-        worker = CreditWorker(recipe, world.POLICY, *before, inputs["credit"])
+        worker = world.credit_worker(recipe, inputs, inputs["credit"])
     for shard in range(3):
         asyncio.run(worker.process(shard))
     output = Output(str(tmp_path), "datasets/prm", "k")

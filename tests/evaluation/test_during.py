@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.errors import UserError
-from app.evaluation.during import HeldOut
+from app.evaluation.during import HeldOut, arguments
 from app.recipe import Recipe
 from app.records import Problem
 from app.sampling.engine import Completion, Engine, Request
@@ -57,7 +57,7 @@ def held_out(root: Path, count: int, split: str = "validation") -> Scripted:
         "problems": {"train": 1, "validation": 1, "test": 1},
         "evaluation": {"samples": 3, "problems_per_shard": 4, "max_tokens": 8, "split": "test"},
     }
-    return Scripted(Recipe.model_validate(recipe), problems, count)
+    return Scripted(*arguments(Recipe.model_validate(recipe)), problems, count)
 
 
 def test_one_engine_answers_for_every_checkpoint(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def context(
 
 
 def worker(asked: StageContext) -> ScriptedWorker:
-    return ScriptedWorker(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output)
+    return ScriptedWorker(*stage.work(asked.recipe, Policy("scripted", "pol")), asked.inputs["problems"], asked.output)
 
 
 def process(asked: StageContext, order: list[int]) -> tuple[list[Trace], list[Verdict], list[Request]]:

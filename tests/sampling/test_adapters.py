@@ -93,6 +93,7 @@ def test_the_stage_serves_an_adapters_policy_on_its_base(monkeypatch: pytest.Mon
 
     asked = []
     monkeypatch.setattr("app.sampling.vllm.VllmEngine", lambda *given: asked.append(given) or ScriptedEngine())
-    stage.EngineWorker(context(tmp_path).recipe, Policy(str(WORLD_MODEL), "dpo", "/somewhere/adapter"))
+    policy = Policy(str(WORLD_MODEL), "dpo", "/somewhere/adapter")
+    stage.EngineWorker(stage.engine_job(context(tmp_path).recipe, policy))
     [(path, _, _, _, adapter)] = asked
     assert (path, adapter) == (str(WORLD_MODEL), "/somewhere/adapter")

@@ -11,13 +11,14 @@ import pytest
 
 from app.cost import held
 from app.errors import UserError
+from app.evaluation import stage as evaluation
 from app.evaluation.stage import EvaluationWorker
 from app.policy import Policy
 from app.recipe import Recipe
 from app.records import Problem, Trace
 from app.sampling.backends import create
 from app.sampling.settings import EnginePlacement
-from app.sampling.stage import SamplingWorker, pool
+from app.sampling.stage import SamplingWorker, pool, work
 from app.store import Output
 from tests.credit import student as world
 from tests.runs import TINY
@@ -60,7 +61,7 @@ def test_an_engine_of_the_users_own_samples_a_shard(outside: Path) -> None:
     recipe = world.recipe(placement=place, sampling={"samples": 2})
     problems, output = Output(str(outside), "problems", "k"), Output(str(outside), "sampling/base", "k")
     problems.write_shard(0, Problem.table(world.problems()))
-    worker = SamplingWorker(recipe, world.POLICY, problems, output)
+    worker = SamplingWorker(*work(recipe, world.POLICY), problems, output)
     asyncio.run(worker.process(0))
     traces = Trace.from_table(output.read())
     assert traces and all(t.token_ids == t.prompt_token_ids[:1] for t in traces)
@@ -71,8 +72,8 @@ def test_each_role_has_the_engine_of_its_own_placement(outside: Path) -> None:
     recipe = world.recipe(placement={"sampling": own | {"max_model_len": 500}, "evaluation": own})
     problems = Output(str(outside), "problems", "k")
     problems.write_shard(0, Problem.table(world.problems()))
-    assert EvaluationWorker(recipe, world.POLICY, problems, problems).engine.context_length == 77
-    assert SamplingWorker(recipe, world.POLICY, problems, problems).engine.context_length == 500
+    assert EvaluationWorker(*evaluation.work(recipe, world.POLICY), problems, problems).engine.context_length == 77
+    assert SamplingWorker(*work(recipe, world.POLICY), problems, problems).engine.context_length == 500
 
 
 def test_what_a_role_holds_and_is_called() -> None:

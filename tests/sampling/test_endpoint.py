@@ -26,9 +26,9 @@ def test_only_the_base_policy_is_asked_of_the_endpoint(tmp_path: Path, monkeypat
     monkeypatch.setattr(stage, "create", lambda policy, *_: started.append(policy.path))
     asked = context(tmp_path, {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "world"}})
     base = base_policy(asked.recipe.model)
-    assert isinstance(stage.EngineWorker(asked.recipe, base).engine, OpenAIEngine)
+    assert isinstance(stage.EngineWorker(stage.engine_job(asked.recipe, base)).engine, OpenAIEngine)
     assert started == []
-    stage.EngineWorker(asked.recipe, Policy(str(WORLD_MODEL), "trained"))
+    stage.EngineWorker(stage.engine_job(asked.recipe, Policy(str(WORLD_MODEL), "trained")))
     assert started == [str(WORLD_MODEL)]
 
 
@@ -44,7 +44,7 @@ def test_the_stage_through_vllms_server(tmp_path: Path) -> None:
         policy = base_policy(asked.recipe.model)
 
         async def sample() -> None:
-            worker = stage.SamplingWorker(asked.recipe, policy, asked.inputs["problems"], asked.output)
+            worker = stage.SamplingWorker(*stage.work(asked.recipe, policy), asked.inputs["problems"], asked.output)
             await asyncio.gather(worker.process(0), worker.process(1))
             await worker.engine.close()
 

@@ -14,6 +14,7 @@ from app.plan import keys_of
 from app.policy import Policy
 from app.recipe import load
 from app.records import Trace
+from app.sampling import stage
 from app.sampling.reuse import Earlier, continue_cut, finished_siblings, reusable, shorter_cuts
 from app.sampling.scripted import ScriptedEngine
 from app.sampling.settings import SamplingSettings, Stopping
@@ -37,7 +38,9 @@ def stage_of(root: Path, tokens: int, **sampling: Any) -> StageContext:
 def sample(asked: StageContext, reuse: bool = True) -> tuple[list[Trace], ScriptedEngine]:
     """All shards, and the manifest of a finished stage."""
     earlier = take_over(asked) if reuse else None
-    worker = ScriptedWorker(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output, earlier)
+    worker = ScriptedWorker(
+        *stage.work(asked.recipe, Policy("scripted", "pol")), asked.inputs["problems"], asked.output, earlier
+    )
 
     async def run() -> None:
         for index in range(5):

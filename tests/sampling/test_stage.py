@@ -55,7 +55,7 @@ def context(root: Path | str, place: dict[str, Any] | None = None, **sampling: A
 
 
 def worker(asked: StageContext) -> ScriptedWorker:
-    return ScriptedWorker(asked.recipe, Policy("scripted", "pol"), asked.inputs["problems"], asked.output)
+    return ScriptedWorker(*stage.work(asked.recipe, Policy("scripted", "pol")), asked.inputs["problems"], asked.output)
 
 
 def process(asked: StageContext, order: list[int]) -> list[Trace]:

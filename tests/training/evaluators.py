@@ -16,6 +16,11 @@ def check(recipe: Any, problems: Any) -> None:
     """Nothing of these problems is read."""
 
 
+def arguments(recipe: Any) -> tuple[()]:
+    """Nothing of the recipe counts."""
+    return ()
+
+
 class HeldOut:
     """Knows the accuracy of each step; notes beside the candidates what it was asked.
 
@@ -23,7 +28,7 @@ class HeldOut:
     after `weak` the start is the worst of all; without it, it is as good as the best.
     """
 
-    def __init__(self, recipe: Any, problems: Any, count: int) -> None:
+    def __init__(self, problems: Any, count: int) -> None:
         self.count = count
 
     async def evaluate(self, path: str, fingerprint: str) -> dict[str, float]:
