@@ -1,6 +1,6 @@
 """The traces of a run, to look through: an index that holds a million of them, and one trace with all that is known.
 
-The index has some 40 bytes a trace; texts, tokens and step values are read from their shards when a trace is looked at.
+Texts, tokens and step values are no part of the index: they are read from their shards when a trace is looked at.
 """
 
 from __future__ import annotations
