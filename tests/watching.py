@@ -141,5 +141,10 @@ class Watched:
         os.close(self.terminal)
 
 
-# Takes the terminal as its own, so that Ctrl+C means it, and becomes the command.
-_LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+# Takes the terminal as its own, so that Ctrl+C means it, also where whoever runs the tests ignores it; then the command.
+_LEAD = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
