@@ -141,7 +141,7 @@ class Watched:
         os.close(self.terminal)
 
 
-# Takes the terminal as its own, so that Ctrl+C means it, also where whoever runs the tests ignores it; then the command.
+# Takes the terminal as its own, so that Ctrl+C means it, also where its parent ignores that; then the command.
 _LEAD = """
 import fcntl, os, signal, sys, termios
 signal.signal(signal.SIGINT, signal.SIG_DFL)
