@@ -24,6 +24,7 @@ from types import FrameType
 
 import psutil  # type: ignore[import-untyped]
 
+from app.errors import UserError
 from app.scratch import sweep
 
 RESUMABLE = "stopped; what is finished is safe: run the same command again to go on"
@@ -82,17 +83,22 @@ def hold_signals() -> None:
 @contextlib.contextmanager
 def native_noise(log: Path) -> Iterator[None]:
     """While entered, what libraries in C and children write on the error output goes to the end of a file; what Python
-    writes still goes to the console. Nothing changes where sys.stderr is not the error output.
+    writes still goes to the console. Nothing changes where sys.stderr is not the error output. Raises UserError where the
+    file cannot be written.
     """
     before = sys.stderr
     if id(before) != id(sys.__stderr__):
         yield
         return
     before.flush()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("ab")
+    except OSError as error:
+        raise UserError(f"cannot write in run folder {log.parent}: {error}. Choose another with --runs") from error
     ours = os.dup(2)
     _consoles.append(ours)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file, os.fdopen(os.dup(ours), "w", buffering=1) as console:
+    with file, os.fdopen(os.dup(ours), "w", buffering=1) as console:
         os.dup2(file.fileno(), 2)
         sys.stderr = console
         _consoles.append(console.fileno())
