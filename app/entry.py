@@ -83,8 +83,9 @@ def hold_signals() -> None:
 @contextlib.contextmanager
 def native_noise(log: Path) -> Iterator[None]:
     """While entered, what libraries in C and children write on the error output goes to the end of a file; what Python
-    writes still goes to the console. Nothing changes where sys.stderr is not the error output. Raises UserError where the
-    file cannot be written.
+    writes still goes to the console. Nothing changes where sys.stderr is not the error output.
+
+    Raises UserError where the file cannot be written.
     """
     before = sys.stderr
     if id(before) != id(sys.__stderr__):
@@ -95,7 +96,7 @@ def native_noise(log: Path) -> Iterator[None]:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = log.open("ab")
     except OSError as error:
-        raise UserError(f"cannot write in run folder {log.parent}: {error}. Choose another with --runs") from error
+        raise UserError(f"cannot write in run folder {log.parent}: {error}. Choose another folder") from error
     ours = os.dup(2)
     _consoles.append(ours)
     with file, os.fdopen(os.dup(ours), "w", buffering=1) as console:
