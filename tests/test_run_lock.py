@@ -343,6 +343,8 @@ def test_a_job_whose_run_was_taken_over_stops_and_writes_nothing_more(
 
 
 HOLD = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where the tests run in the background
 import sys
 from app.entry import begin
 begin()
