@@ -144,10 +144,10 @@ def test_the_same_model_wins_whichever_instant_a_kill_came_at(
     def driver() -> Trials:
         return Trials(job, Progress("sft", out=io.StringIO()), 6, lambda: fake, NO_BOARDS)
 
-    def killed(trainer: Trainer, done: int) -> Any:
+    def killed(trainer: Trainer, done: int, **more: Any) -> Any:
         if before and done == step:
             raise Killed
-        out = inner(trainer, done)
+        out = inner(trainer, done, **more)
         if done == step:
             raise Killed
         return out
