@@ -88,7 +88,7 @@ def native_noise(log: Path) -> Iterator[None]:
     Raises UserError where the file cannot be written.
     """
     before = sys.stderr
-    if id(before) != id(sys.__stderr__):
+    if sys.__stderr__ is None or before is not sys.__stderr__:
         yield
         return
     before.flush()

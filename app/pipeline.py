@@ -102,13 +102,13 @@ class _Scheduler:
         self.waiting = [s for s in steps if s.stage.name in wanted and s.stage.name not in settled]
         self.results: queue.Queue[tuple[str, BaseException | None]] = queue.Queue()
         self.running = 0
+        self.failure: BaseException | None = None  # the first
 
     def run(self) -> None:
         if any(step.stage.kind == "datasets" for step in self.waiting):
             load_library()
-        failure: BaseException | None = None
         while self.waiting or self.running:
-            if failure is None:
+            if self.failure is None:
                 self._leave_out()
                 self._check_budget()
                 self._start_ready()
@@ -119,12 +119,14 @@ class _Scheduler:
             if error is None:
                 self.finished.add(name)
             else:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                self.failure = self.failure or error
+        if self.failure is not None:
+            raise self.failure
 
     def _check_budget(self) -> None:
-        """Raise OverBudget while there is more to do than the report, which costs nothing."""
+        """Raise OverBudget while there is more to do than the report, which costs nothing; a failure comes first."""
+        if self.failure is not None:
+            return
         names = [*self.journal.running, *(step.stage.name for step in self.waiting)]
         if any(name != "report" for name in names):
             self.journal.check_budget()

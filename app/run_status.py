@@ -81,8 +81,7 @@ class RunStatus:
         if prices is None or prices.budget is None:
             return
         with self._lock:
-            live = {name: self._live(name, *pair) for name, pair in self.running.items()}
-        spent = total(stage["cost"] for stage in (self.stages | live).values())
+            spent = total(stage["cost"] for stage in self._known_now().values())
         if spent is not None and spent >= prices.budget:
             raise OverBudget(
                 f"the run has cost {money(spent, prices.currency)} of the {money(prices.budget, prices.currency)} that "
@@ -124,8 +123,7 @@ class RunStatus:
         if not self.held():
             return
         with self._lock:
-            live = {name: self._live(name, *pair) for name, pair in self.running.items()}
-            stages = self.stages | live
+            stages = self._known_now()
             prices = self.recipe.prices
             body = {
                 "run": self.recipe.name,
@@ -138,6 +136,10 @@ class RunStatus:
                 "stages": stages,
             }
             self.root.write_json(FILE, body)
+
+    def _known_now(self) -> dict[str, dict[str, Any]]:
+        """What is known of every stage, those that run included. Called with the lock held."""
+        return self.stages | {name: self._live(name, *pair) for name, pair in self.running.items()}
 
     def _save(self, session: Session) -> None:
         if self.held():

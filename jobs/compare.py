@@ -86,12 +86,11 @@ def main(argv: list[str] | None = None) -> int:
         first, second = Finished(args.first), Finished(args.second)
         print("\n".join(["settings that differ:", *(list(settings(first, second)) or ["  none"])]))
         print(f"accuracy, {args.first} -> {args.second}:")
+        problems = Problems(first.problems, first.recipe.evaluation.split)
         for line, won, lost in policies(first, second):
             print(line)
             for title, names in (("won", won), ("lost", lost)):
-                for problem in (
-                    Problems(first.problems, first.recipe.evaluation.split).named(names[: args.problems]).values()
-                ):
+                for problem in problems.named(names[: args.problems]).values():
                     print(f"    {title}: {problem.id}: {problem.statement!r:.90}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ from app.policy import base_policy
 from app.problems.stage import load
 from app.recipe import Recipe
 from app.settings import ModelSettings
+from app.tokenizer import load_tokenizer
 from jobs.findings import Finding, failed, fine, warning
 
 STATE = 6  # bytes a checkpoint takes for each of the weights', at least: moments and master weights in 32 bits
@@ -43,7 +44,7 @@ def _tokenizer(recipe: Recipe) -> Iterator[Finding]:
         return
     config = _json(Path(path, "tokenizer_config.json")) | _json(Path(path, "special_tokens_map.json"))
     chat = "chat_template" in config or Path(path, "chat_template.jinja").is_file()
-    if not config.get("eos_token"):
+    if not config.get("eos_token") and not _ends(recipe.model):
         yield failed(
             "tokenizer", f"{path}: tokenizer_config.json names no eos_token; set the token that ends an answer"
         )
@@ -53,6 +54,11 @@ def _tokenizer(recipe: Recipe) -> Iterator[Finding]:
         yield fine("model", f"{path}, its tokenizer, {recipe.rendering.template} prompts")
         if recipe.rendering.template == "plain" and chat:
             yield warning("template", "the model has a chat template, which rendering.template: plain leaves unused")
+
+
+def _ends(model: ModelSettings) -> bool:
+    """Whether the tokenizer has an end token by its class (GPT-2's has). Loads it: seconds, for few models."""
+    return load_tokenizer(model.path, model.revision, model.trust_remote_code).eos_token_id is not None
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from app.errors import UserError
 from app.plan import plan, table
 from app.recipe import Recipe
 from app.run_lock import run_lock
+from app.run_status import OverBudget
 from app.settings import Prices, Rates
 from app.stage import Stage, StageContext
 
@@ -141,6 +143,18 @@ def test_a_spent_budget_stops_the_run_with_a_report_of_what_is_there(
         monkeypatch, stages, tmp_path, RECIPE.model_copy(update={"prices": prices.model_copy(update={"budget": None})})
     )
     assert {step.state for step in steps} == {"done"}
+
+
+def test_a_failure_is_told_before_a_spent_budget() -> None:
+    def spent() -> None:
+        raise OverBudget("spent")
+
+    journal = SimpleNamespace(running={"sampling/base": None}, check_budget=spent)
+    scheduler = pipeline._Scheduler(RECIPE, [], set(), journal, SimpleNamespace())  # type: ignore[arg-type]
+    with pytest.raises(OverBudget):
+        scheduler._check_budget()
+    scheduler.failure = RuntimeError("machine lost")
+    scheduler._check_budget()
 
 
 def test_independent_stages_run_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_a_tokenizer_without_an_end_and_a_missing_template(model: Path, capsys: 
     assert code == 2 and "tokenizer: ./model: tokenizer_config.json names no eos_token" in said
 
 
+def test_a_tokenizer_whose_class_has_an_end_is_not_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """GPT-2's folder names none: its class does."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {sign: n for n, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    own = Tokenizer(models.BPE(vocabulary | {"<|endoftext|>": 256}, []))
+    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    own.save(str(model / "tokenizer.json"))
+    (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    (model / "special_tokens_map.json").unlink(missing_ok=True)
+    code, said = say(capsys, "--plan", model={"path": "./model"})
+    assert code == 0 and "eos_token" not in said
+
+
 def test_a_full_disk(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(readiness.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
