@@ -36,7 +36,7 @@ class Placement(Settings):
     evaluation: EnginePlacement | None = None  # of held-out problems, beside training too; none: as sampling
     verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
-    concurrent_stages: int = Field(default=1, ge=1)
+    concurrent_stages: int = Field(default=1, ge=1)  # stages that run side by side, where neither needs the other
     gpu_gib: float | None = Field(default=None, gt=0)  # memory of one GPU: `--plan` says what fits it
 
     def engines(self, role: EngineRole) -> EnginePlacement:
@@ -52,15 +52,15 @@ class Placement(Settings):
 class PolicyChange(Settings):
     """What is asked otherwise of one policy: settings of `sampling` and `credit` that differ from the recipe's."""
 
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    credit: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(default_factory=dict)  # keys of `sampling`, with other values
+    credit: dict[str, Any] = Field(default_factory=dict)  # keys of `credit`, with other values
 
 
 class Recipe(Settings):
     """A whole run."""
 
-    name: str = Field(pattern=NAME)
-    seed: int = 0
+    name: str = Field(pattern=NAME)  # of the run: its folder under --runs
+    seed: int = 0  # of everything drawn: problems, samples, rollouts, order of training
     plugins: tuple[str, ...] = ()  # modules that register methods, imported first
     model: ModelSettings = ModelSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)  # more starts, by names of the recipe's own
@@ -72,7 +72,9 @@ class Recipe(Settings):
     credit: CreditSettings | None = None
     policies: dict[str, PolicyChange] = Field(default_factory=dict)  # by name of the policy that is sampled
     training: dict[str, Any] = Field(default_factory=dict)  # defaults of all runs' training settings
-    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)  # app/runs.py
+    runs: dict[str, dict[str, Any]] = Field(
+        default_factory=dict
+    )  # what is made and trained, by names of your own: below
     evaluation: EvaluationSettings = EvaluationSettings()
     placement: Placement = Placement()
     prices: Prices | None = None  # for costs in the report and the status
