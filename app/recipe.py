@@ -206,9 +206,12 @@ def check_runs(recipe: Recipe) -> None:
 
 def _check_files(path: str, recipe: Recipe) -> None:
     """Files a recipe names must be there before anything starts; relative ones are relative to where the job runs."""
-    source = recipe.problems.source
+    source, named = recipe.problems.source, dict[str, str | None]()
     if source.kind == "file":
-        for field in ("train", "test", "validation"):
-            name = getattr(source, field)
-            if name and "://" not in name and not Path(name).is_file():
-                raise UserError(f"{path}: problems.source.{field}: no such file: {name}")
+        named = {f"problems.source.{field}": getattr(source, field) for field in ("train", "test", "validation")}
+    if recipe.synthesis:
+        lists = recipe.synthesis.decontamination.lists
+        named |= {f"synthesis.decontamination.lists.{name}": file for name, file in lists.items()}
+    for field, name in named.items():
+        if name and "://" not in name and not Path(name).is_file():
+            raise UserError(f"{path}: {field}: no such file: {name}")

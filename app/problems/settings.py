@@ -140,6 +140,32 @@ class SynthesisBudget(Settings):
     tokens: int | None = Field(default=None, ge=1)  # read and written; the last attempts may pass it by a little
 
 
+class DecontaminationSettings(Settings):
+    """What a new problem must not repeat beside the recipe's own evaluation problems, and what counts as repeating
+    (app/problems/contamination.py).
+    """
+
+    lists: dict[str, str] = Field(default_factory=dict)  # more evaluation problems: a name, and a JSONL or Parquet file
+    ngrams: dict[int, float] = Field(
+        default_factory=lambda: {8: 0.5, 12: 0.3}
+    )  # words an n-gram -> least share of an evaluation problem's words that shared n-grams cover
+    mask_numbers: bool = False  # for n-grams all numbers are one: finds problems whose numbers alone were changed
+
+    @field_validator("lists")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        if own := {"validation", "test"} & value.keys():
+            raise ValueError(f"{min(own)}: the recipe's own evaluation problems have that name; choose another")
+        return value
+
+    @field_validator("ngrams")
+    @classmethod
+    def _shares(cls, value: dict[int, float]) -> dict[int, float]:
+        if any(size < 2 or not 0 < least <= 1 for size, least in value.items()):
+            raise ValueError("give n-grams of two words or more and shares above 0 up to 1, such as {8: 0.5}")
+        return value
+
+
 class SynthesisSettings(Settings):
     """New problems and their solutions, written from seed problems by a capable model."""
 
@@ -154,7 +180,8 @@ class SynthesisSettings(Settings):
     vote: VoteSettings = VoteSettings()
     budget: SynthesisBudget = SynthesisBudget()
     difficulty: DifficultySettings | None = None
-    near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams at and above which one is dropped
+    near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams from which on one is dropped
+    decontamination: DecontaminationSettings = DecontaminationSettings()
     keep_seeds: bool = False  # train on the seed problems as well, where they have a solution
 
     @field_validator("strategies")
