@@ -29,7 +29,7 @@ REVISIONS = {
     "verification": 2,
     "credit": 3,
     "evaluation": 2,
-    "report": 4,
+    "report": 5,
 }
 
 
