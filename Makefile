@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Address of a package index with CPU builds of PyTorch; needed where pip finds none by itself (README, Installation).
 TORCH_INDEX ?=
 
-.PHONY: help setup demo test test-slow lint bench gpu-bundle lock clean
+.PHONY: help setup demo test test-slow lint docs-reference bench gpu-bundle lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -41,8 +41,11 @@ lint: $(STAMP)  ## ruff, mypy, import directions
 	$(BIN)/mypy docs/walkthrough.py
 	$(BIN)/lint-imports
 
+docs-reference: $(STAMP)  ## write docs/recipe.md anew, from the settings classes
+	$(BIN)/python -m jobs.reference
+
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run
-	for name in verification sampling orchestration credit training; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	for name in verification sampling orchestration credit training synthesis; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 HAVE ?= have.txt
 GPU_PYTHON ?= 3.12

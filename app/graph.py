@@ -22,14 +22,14 @@ from app.verification.verifier import verifier_of
 # Bumped by hand when the meaning of a stage's output changes; the code itself is not part of any key.
 REVISIONS = {
     "problems": 2,
-    "synthesis": 2,
+    "synthesis": 3,
     "datasets": 4,
     "training": 3,
     "sampling": 3,
     "verification": 2,
     "credit": 3,
     "evaluation": 2,
-    "report": 4,
+    "report": 5,
 }
 
 
@@ -202,6 +202,8 @@ class Builder:
         settings = self.recipe.synthesis.model_dump(mode="json") | {"seed": self.recipe.seed}
         for address in ("base_url", "concurrency", "api_key_env"):
             settings["writer"].pop(address, None)
+        lists = self.recipe.synthesis.decontamination.lists
+        settings["decontamination"]["lists"] = {name: file_digest(path) for name, path in lists.items()}
         if self.recipe.synthesis.writer.kind == "vllm":
             settings["writer"]["weights"] = base_policy(self.recipe.synthesis.writer.weights).fingerprint
             settings["writer"] |= self.served("writer")

@@ -28,10 +28,11 @@ Labels = Annotated[dict[str, str], AfterValidator(_valid)]  # only nodes that ha
 class ActorPlacement(Settings):
     """A pool of actors. With `max_actors` it grows from `actors` while there is work and room, and shrinks again."""
 
-    actors: int = Field(default=1, ge=1)
+    actors: int = Field(default=1, ge=1)  # at the start
+    # the pool grows to so many while there is work; none: it stays as it is
     max_actors: int | None = Field(default=None, ge=1)
     cpus: float = Field(default=1, ge=0)  # an actor
-    labels: Labels = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)  # of nodes that may be used: role: sampler, market: "!spot"
 
     @model_validator(mode="after")
     def _grows(self) -> ActorPlacement:

@@ -36,7 +36,7 @@ class Placement(Settings):
     evaluation: EnginePlacement | None = None  # of held-out problems, beside training too; none: as sampling
     verification: ActorPlacement = ActorPlacement()
     training: TrainPlacement = TrainPlacement()
-    concurrent_stages: int = Field(default=1, ge=1)
+    concurrent_stages: int = Field(default=1, ge=1)  # stages that run side by side, where neither needs the other
     gpu_gib: float | None = Field(default=None, gt=0)  # memory of one GPU: `--plan` says what fits it
 
     def engines(self, role: EngineRole) -> EnginePlacement:
@@ -52,15 +52,15 @@ class Placement(Settings):
 class PolicyChange(Settings):
     """What is asked otherwise of one policy: settings of `sampling` and `credit` that differ from the recipe's."""
 
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    credit: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(default_factory=dict)  # keys of `sampling`, with other values
+    credit: dict[str, Any] = Field(default_factory=dict)  # keys of `credit`, with other values
 
 
 class Recipe(Settings):
     """A whole run."""
 
-    name: str = Field(pattern=NAME)
-    seed: int = 0
+    name: str = Field(pattern=NAME)  # of the run: its folder under --runs
+    seed: int = 0  # of everything drawn: problems, samples, rollouts, order of training
     plugins: tuple[str, ...] = ()  # modules that register methods, imported first
     model: ModelSettings = ModelSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)  # more starts, by names of the recipe's own
@@ -72,7 +72,9 @@ class Recipe(Settings):
     credit: CreditSettings | None = None
     policies: dict[str, PolicyChange] = Field(default_factory=dict)  # by name of the policy that is sampled
     training: dict[str, Any] = Field(default_factory=dict)  # defaults of all runs' training settings
-    runs: dict[str, dict[str, Any]] = Field(default_factory=dict)  # app/runs.py
+    runs: dict[str, dict[str, Any]] = Field(
+        default_factory=dict
+    )  # what is made and trained, by names of your own: below
     evaluation: EvaluationSettings = EvaluationSettings()
     placement: Placement = Placement()
     prices: Prices | None = None  # for costs in the report and the status
@@ -204,9 +206,12 @@ def check_runs(recipe: Recipe) -> None:
 
 def _check_files(path: str, recipe: Recipe) -> None:
     """Files a recipe names must be there before anything starts; relative ones are relative to where the job runs."""
-    source = recipe.problems.source
+    source, named = recipe.problems.source, dict[str, str | None]()
     if source.kind == "file":
-        for field in ("train", "test", "validation"):
-            name = getattr(source, field)
-            if name and "://" not in name and not Path(name).is_file():
-                raise UserError(f"{path}: problems.source.{field}: no such file: {name}")
+        named = {f"problems.source.{field}": getattr(source, field) for field in ("train", "test", "validation")}
+    if recipe.synthesis:
+        lists = recipe.synthesis.decontamination.lists
+        named |= {f"synthesis.decontamination.lists.{name}": file for name, file in lists.items()}
+    for field, name in named.items():
+        if name and "://" not in name and not Path(name).is_file():
+            raise UserError(f"{path}: {field}: no such file: {name}")

@@ -184,6 +184,17 @@ class StepValue(Record):
         return self.judged > 0 and self.low == self.high
 
     @property
+    def unvalued(self) -> str:
+        """Why a step of a trace that credit looked at has no Q of its own; empty where it has one."""
+        if self.q is not None:
+            return ""
+        if self.first_pit and self.wrong_sums:
+            return "no rollouts: a wrong sum written here named the step"
+        if self.first_pit:
+            return "no rollouts from behind the pit: those from before it and the trace's own end were enough"
+        return "not looked at: the search needed no rollouts here"
+
+    @property
     def hard(self) -> bool | None:
         """The hard label of the prefix (Math-Shepherd): some rollout ended right. None where nothing is known."""
         return self.correct > 0 if self.judged else None

@@ -28,15 +28,15 @@ BASE = "base"
 class RoundChange(Settings):
     """What one round does otherwise: settings of sampling, of credit, and of the run itself."""
 
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    credit: dict[str, Any] = Field(default_factory=dict)
-    run: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] = Field(default_factory=dict)  # keys of `sampling`, with other values
+    credit: dict[str, Any] = Field(default_factory=dict)  # keys of `credit`, with other values
+    run: dict[str, Any] = Field(default_factory=dict)  # keys of the run itself, with other values
 
 
 class Rounds(Settings):
     """A chain: sample the newest policy, verify, credit, build, train; again."""
 
-    count: int = Field(ge=1)
+    count: int = Field(ge=1)  # most rounds; `rounds: 3` is short for it
     window: int | Literal["all"] = 1  # newest rounds whose samples a round learns from
     reference: Literal["start", "first"] = "start"  # of pairs: the policy a round starts from, or the chain's first
     gate: bool = True  # keep the best candidate on validation problems, the start among them; end where it is the start
@@ -57,10 +57,10 @@ class Rounds(Settings):
 class Start(Settings):
     """The part of a run that its method does not know."""
 
-    method: str
+    method: str  # sft, rft, dpo, step_dpo or another (below)
     init: str = BASE  # base, one of the recipe's models, or another run
     samples: tuple[str, ...] = ()  # policies whose traces it learns from; none: its start
-    rounds: Rounds | None = None
+    rounds: Rounds | None = None  # a chain of rounds: sample, value, build, train, again
 
     @field_validator("samples", mode="before")
     @classmethod

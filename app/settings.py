@@ -19,17 +19,17 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """The base policy: `world` (shipped with eightfold), a folder, or a hub name."""
 
-    path: str = "world"
-    revision: str | None = None
-    trust_remote_code: bool = False
+    path: str = "world"  # world, a folder, or a hub name such as Qwen/Qwen3-0.6B
+    revision: str | None = None  # branch, tag or commit on the hub; none: main
+    trust_remote_code: bool = False  # run Python code that comes with the model
 
 
 class RenderingSettings(Settings):
     """How a problem becomes a prompt: the model's chat template, or plain text."""
 
-    template: Literal["plain", "chat"] = "plain"
-    prompt: str = "{statement}\n"
-    system: str | None = None
+    template: Literal["plain", "chat"] = "plain"  # chat: the model's own chat template around the prompt
+    prompt: str = "{statement}\n"  # what the model is asked; {statement} is the problem
+    system: str | None = None  # system message; chat only
 
     @field_validator("prompt")
     @classmethod
@@ -43,7 +43,7 @@ class Rates(Settings):
     """What an hour of one resource costs on the nodes of a role; None: what it costs elsewhere."""
 
     cpu_hour: float | None = Field(default=None, ge=0)  # a vCPU, as Ray counts CPUs
-    gpu_hour: float | None = Field(default=None, ge=0)
+    gpu_hour: float | None = Field(default=None, ge=0)  # a whole GPU
 
 
 class Prices(Settings):
@@ -52,9 +52,9 @@ class Prices(Settings):
     A role is a node type of cluster.yaml, named where it costs something else. app/cost.py has the formula.
     """
 
-    currency: str = Field(default="USD", min_length=1, max_length=8)
-    cpu_hour: float = Field(default=0, ge=0)
-    gpu_hour: float = Field(default=0, ge=0)
+    currency: str = Field(default="USD", min_length=1, max_length=8)  # its name in tables
+    cpu_hour: float = Field(default=0, ge=0)  # of a vCPU, as Ray counts CPUs
+    gpu_hour: float = Field(default=0, ge=0)  # of a whole GPU
     budget: float | None = Field(default=None, gt=0)  # what a run may cost, all its sessions together: then it stops
     sampler: Rates = Rates()
     verifier: Rates = Rates()

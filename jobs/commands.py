@@ -183,6 +183,22 @@ def curve(
 
 
 @cli.command(rich_help_panel="Runs")
+def tune(
+    recipe: RecipeName,
+    minutes: Annotated[float, typer.Option(metavar="N", help="after which nothing more is begun")] = 10,
+    out: Annotated[str, typer.Option(metavar="FILE", help="the placement that was found")] = "tuned.yaml",
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="whose samples; the first by default")] = None,
+    set: Settings = [],  # noqa: B006
+    runs: Runs = "runs",
+) -> None:
+    """Faster settings of engines and training on this machine, found by trying some.
+
+    [dim]eightfold tune mine.yaml --minutes 10, then: eightfold run mine.yaml --set placement=tuned.yaml[/dim]
+    """
+    call("tune", recipe, minutes=minutes, out=out, policy=policy, set=set, runs=runs)
+
+
+@cli.command(rich_help_panel="Runs")
 def check(run: Run) -> None:
     """Whether a run's files still hold what was written into them.
 
@@ -267,3 +283,22 @@ def train(
     [dim]eightfold train sft --data examples.jsonl --model Qwen/Qwen3-0.6B --set epochs=2[/dim]
     """
     call("train", method, data=data, model=model, out=out, set=set)
+
+
+@cli.command(rich_help_panel="Each part alone")
+def export(
+    run: Run,
+    things: Annotated[list[str], typer.Argument(help="such as models/rft or data/step_dpo; all by default")] = [],  # noqa: B006
+    to: Annotated[str | None, typer.Option(metavar="FOLDER", help="a folder each in here")] = None,
+    to_hub: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="a repository on the hub, or several")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="on the hub for everyone")] = False,
+) -> None:
+    """Give away models and data sets of a run: each with a card and the manifests behind it.
+
+    [dim]eightfold export runs/demo models/rft --to given[/dim]
+
+    [dim]eightfold export runs/demo models/rft --to-hub OWNER/NAME[/dim]
+    """
+    call("export", run, *things, to=to, to_hub=to_hub, public=public)

@@ -19,7 +19,22 @@ import jobs.__main__
 from jobs.commands import cli
 
 ROOT = Path(__file__).parents[1]
-JOBS = ["run", "status", "estimate", "curve", "check", "verify", "credit", "train", "view", "compare", "init", "submit"]
+JOBS = [
+    "run",
+    "status",
+    "estimate",
+    "curve",
+    "check",
+    "verify",
+    "credit",
+    "train",
+    "view",
+    "compare",
+    "init",
+    "submit",
+    "export",
+    "tune",
+]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 

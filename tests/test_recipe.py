@@ -10,6 +10,7 @@ from app.errors import UserError
 from app.graph import build
 from app.plan import keys_of, plan, table
 from app.recipe import load
+from jobs import reference
 
 RECIPES = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml"))
 BODY = """
@@ -209,3 +210,15 @@ def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, t
 def test_a_renamed_default_of_training_names_its_new_name(recipe: Path) -> None:
     with pytest.raises(UserError, match="training.clip: is now called max_grad_norm"):
         load(str(recipe), ["runs.a={method: sft, steps: 1}", "training.clip=1"])
+
+
+def test_the_reference_is_that_of_the_classes() -> None:
+    """Where this fails: `make docs-reference`."""
+    assert reference.FILE.read_text() == reference.text()
+
+
+def test_the_reference_has_types_bounds_defaults_and_what_a_key_does() -> None:
+    rows = reference.text().splitlines()
+    assert "| `samples` | integer, ≥ 1 | `8` | traces drawn of each problem |" in rows
+    assert "| `train` | text | required | file of training problems, .jsonl or .parquet |" in rows
+    assert [row for row in rows if row.startswith("| `min_advantage`") and "> 0" in row and "least gain" in row]

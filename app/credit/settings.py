@@ -20,8 +20,10 @@ class CreditSettings(Settings):
 
     traces_per_problem: int = Field(default=4, ge=1)  # wrong traces looked at
     correct_traces: int = Field(default=0, ge=0)  # right traces looked at: every step, `rollouts` each
+    # where a trace is cut into steps (docs/credit.md)
     steps: Literal["lines", "blocks", "headings", "sentences"] = "lines"
     most_steps: int | None = Field(default=None, ge=1)  # neighbours are merged until so many are left
+    # how the first pit is looked for (docs/credit.md)
     search: Literal["adaptive", "binary", "sequential", "exhaustive"] = "adaptive"
     pit: Literal["adaptive", "lowest", "zero_of_k"] | None = None  # rule that must name the first pit
     rollouts: int = Field(default=8, ge=1)  # K a prefix; adaptive: at most so many a step of a trace, taken together
@@ -29,8 +31,8 @@ class CreditSettings(Settings):
     continuations: int = Field(default=1, ge=0)  # adaptive: right rollouts from before the pit it does not stop without
     sums: bool = True  # adaptive: a wrong sum written in a step is evidence that this step is the pit
     best_of: int = Field(default=1, ge=1)  # Q of the policy that takes the best of so many rollouts (the paper: 5)
-    temperature: float = Field(default=1.0, ge=0)
-    max_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=1.0, ge=0)  # of rollouts
+    max_tokens: int = Field(default=512, ge=1)  # of one rollout
 
     @model_validator(mode="after")
     def _the_search_knows_enough(self) -> CreditSettings:

@@ -31,17 +31,19 @@ class RftSettings(Settings):
 
 
 class DpoSettings(Settings):
-    per_problem: int = Field(default=2, ge=1)
+    """A right against a wrong trace of one problem."""
+
+    per_problem: int = Field(default=2, ge=1)  # most pairs of one problem
 
 
 class StepDpoSettings(Settings):
     """The two readings of the paper, and which continuation is preferred: docs/credit.md, Pairs."""
 
-    reading: Literal["shared-prefix", "full-solution"] = "shared-prefix"
+    reading: Literal["shared-prefix", "full-solution"] = "shared-prefix"  # pairs parted at the pit, or whole solutions
     rejected: Literal["step", "rest"] = "rest"  # the pit step alone, or the failing trace to its end
-    chosen: Literal["shortest", "first", "likeliest", "advantage"] = "shortest"
+    chosen: Literal["shortest", "first", "likeliest", "advantage"] = "shortest"  # which right continuation is preferred
     per_pit: int = Field(default=1, ge=1)  # most pairs that share one pit
-    per_problem: int = Field(default=4, ge=1)
+    per_problem: int = Field(default=4, ge=1)  # most pairs of one problem
     min_q_before: float = Field(default=0.25, ge=0, le=1)  # value there must be to lose
     min_confidence: float = Field(default=0, ge=0, lt=1)  # how sure credit must be of the pit
 

@@ -11,6 +11,7 @@ from app.datasets.pairs import Texts
 from app.datasets.selection import refuse_evaluation
 from app.judged import Judged, judged_shard
 from app.policy import base_policy
+from app.problems.certificate import require
 from app.problems.overlap import statement_digest
 from app.records import Problem, StepValue
 from app.rendering import Renderer
@@ -45,18 +46,22 @@ class Sources:
         self.problems = {p.id: p for p in self._training_problems()}
 
     def _training_problems(self) -> list[Problem]:
-        """All training problems. Raises UserError where one is an evaluation problem too."""
+        """All training problems. Raises UserError where one is an evaluation problem too, or where new problems have no
+        certificate that none of them repeats one.
+        """
         training: list[Problem] = []
-        evaluation: set[str] = set()
-        source = self.inputs["problems"]
-        for output in {o.uri: o for o in (source, self.inputs["held_out"])}.values():
+        evaluation: dict[str, set[str]] = {}
+        source, held_out = self.inputs["problems"], self.inputs["held_out"]
+        for output in {o.uri: o for o in (source, held_out)}.values():
             for table in output.tables():
                 for problem in Problem.from_table(table):
                     if problem.split != "train":
-                        evaluation.add(statement_digest(problem.statement))
+                        evaluation.setdefault(problem.split, set()).add(statement_digest(problem.statement))
                     elif output == source:
                         training.append(problem)
-        refuse_evaluation(training, evaluation)
+        refuse_evaluation(training, set().union(*evaluation.values()))
+        if source != held_out and evaluation:
+            require(source, training, evaluation)
         return training
 
     def shards(self) -> list[int]:

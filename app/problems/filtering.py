@@ -1,4 +1,4 @@
-"""Which written problems are kept: none that repeats a seed, an evaluation problem or an earlier one, even nearly."""
+"""Which written problems are kept: none that repeats a seed or an earlier one, even nearly."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from app.records import Problem
 class Filter:
     """Takes problems one by one, in order; what it takes, later ones are compared with too."""
 
-    def __init__(self, seeds: Iterable[Problem], evaluation: Iterable[Problem], threshold: float) -> None:
+    def __init__(self, seeds: Iterable[Problem], threshold: float) -> None:
         self.index = NearIndex(threshold)
-        for label, problems in (("evaluation", evaluation), ("seed", seeds)):
-            for problem in problems:
-                self.index.add(problem.statement, label)
+        for problem in seeds:
+            self.index.add(problem.statement, "seed")
 
     def refusal(self, problem: Problem) -> str | None:
-        """Why a problem is not kept, such as `near duplicate of evaluation`; None where it is."""
+        """Why a problem is not kept, such as `near duplicate of seed`; None where it is."""
         found = self.index.match(problem.statement)
         if found is not None:
             return f"{found[0]} duplicate of {found[1]}"

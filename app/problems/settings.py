@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,18 +15,19 @@ class WorldSource(Settings):
     kind: Literal["world"] = "world"
     operations: tuple[int, int] = (4, 6)  # fewest and most operations a problem
     distractors: tuple[int, int] = (0, 2)  # facts that do not matter
-    amounts: tuple[int, int] = (2, 20)
+    amounts: tuple[int, int] = (2, 20)  # smallest and largest number in a statement
 
 
 class FileSource(Settings):
     """JSONL or Parquet files, one a split; GSM8K's own format by default."""
 
     kind: Literal["file"]
-    train: str
-    test: str
+    train: str  # file of training problems, .jsonl or .parquet
+    test: str  # file of held-out problems
     validation: str | None = None  # None: held out of the training file, by id
-    question_field: str = "question"
-    answer_field: str = "answer"
+    question_field: str = "question"  # column of the statement
+    answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
+    # gsm8k: after ####; boxed: in \boxed{}; plain: the whole field
     answer_format: Literal["gsm8k", "boxed", "plain"] = "gsm8k"
 
 
@@ -34,14 +35,15 @@ class HubSource(Settings):
     """A Hugging Face data set by name, or the path of a local data set folder."""
 
     kind: Literal["hub"]
-    name: str
-    config: str | None = None
-    revision: str | None = None
-    train_split: str = "train"
-    test_split: str = "test"
-    validation_split: str | None = None
-    question_field: str = "question"
-    answer_field: str = "answer"
+    name: str  # such as openai/gsm8k, or a folder
+    config: str | None = None  # of the data set, where it has several
+    revision: str | None = None  # branch, tag or commit; none: main
+    train_split: str = "train"  # split of training problems
+    test_split: str = "test"  # split of held-out problems
+    validation_split: str | None = None  # none: held out of the training split, by id
+    question_field: str = "question"  # column of the statement
+    answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
+    # gsm8k: after ####; boxed: in \boxed{}; plain: the whole field
     answer_format: Literal["gsm8k", "boxed", "plain"] = "gsm8k"
 
 
@@ -52,9 +54,9 @@ class ProblemsSettings(Settings):
     """How many problems of each split; None takes all a file or data set has."""
 
     source: Source = WorldSource()
-    train: int | None = Field(default=None, ge=0)
-    validation: int | None = Field(default=None, ge=0)
-    test: int | None = Field(default=None, ge=1)
+    train: int | None = Field(default=None, ge=0)  # problems to learn from
+    validation: int | None = Field(default=None, ge=0)  # held-out problems that training may look at
+    test: int | None = Field(default=None, ge=1)  # held-out problems of the final evaluation
 
     @property
     def may_validate(self) -> bool:
@@ -85,7 +87,7 @@ class VllmWriter(Settings):
     """A capable model, served by vLLM actors of this run."""
 
     kind: Literal["vllm"]
-    weights: ModelSettings
+    weights: ModelSettings  # the model that writes
     template_arguments: TemplateArguments = Field(default_factory=dict)  # of its chat template: enable_thinking: false
 
 
@@ -93,10 +95,10 @@ class OpenAIWriter(Settings):
     """Any OpenAI-compatible endpoint; the key is read from the environment variable named here, never stored."""
 
     kind: Literal["openai"]
-    base_url: str
-    model: str
-    api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = Field(default=16, ge=1)
+    base_url: str  # of the endpoint, with its /v1
+    model: str  # the endpoint's name for it
+    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
+    concurrency: int = Field(default=16, ge=1)  # requests at once
     template_arguments: TemplateArguments = Field(default_factory=dict)  # sent as chat_template_kwargs, where not empty
 
 
@@ -107,19 +109,36 @@ class VoteSettings(Settings):
     """How the reference answer of a new problem is found (app/problems/vote.py)."""
 
     solutions: int = Field(default=8, ge=1)  # at most; fewer are drawn where they decide
-    agreement: float = Field(default=0.6, gt=0, le=1)  # share of `solutions` that must have one answer
-    temperature: float = Field(default=0.7, ge=0)
+    agreement: float | None = Field(
+        default=0.6, gt=0, le=1
+    )  # share of `solutions` that must have one answer; None where `margin` is given
+    margin: int | None = Field(default=None, ge=1)  # instead: votes ahead of the next answer that end the vote
+    temperature: float = Field(default=0.7, ge=0)  # of the solutions
     max_tokens: int | None = Field(default=None, ge=1)  # of one solution; None: synthesis.max_tokens
     kept: int = Field(default=1, ge=1)  # distinct agreeing solutions that become the teacher's
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margin_instead(cls, body: Any) -> Any:
+        given = isinstance(body, dict) and body.get("margin") is not None and "agreement" not in body
+        return body | {"agreement": None} if given else body
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> VoteSettings:
+        if (self.agreement is None) == (self.margin is None):
+            raise ValueError("give agreement or margin, one of the two")
+        if self.margin is not None and self.margin > self.solutions:
+            raise ValueError(f"margin {self.margin} cannot be reached with {self.solutions} solutions; raise solutions")
+        return self
 
 
 class DifficultySettings(Settings):
     """How often a policy solves a problem by itself: asked of every new problem, and of seeds for `from_failures`."""
 
     policy: str = "base"  # or one of `models`: those that are there before anything is trained
-    rollouts: int = Field(default=8, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    max_tokens: int = Field(default=512, ge=1)
+    rollouts: int = Field(default=8, ge=1)  # solutions drawn of each problem
+    temperature: float = Field(default=1.0, ge=0)  # of them
+    max_tokens: int = Field(default=512, ge=1)  # of one
     keep: tuple[float, float] | None = None  # lowest and highest solve rate of a problem that is kept; None: all
 
     @field_validator("keep")
@@ -134,8 +153,34 @@ class SynthesisBudget(Settings):
     """Where writing ends though `count` is not reached. Finished shards count, not those that a stop cut short."""
 
     attempts: float = Field(default=4, ge=1)  # a problem wanted
-    requests: int | None = Field(default=None, ge=1)
+    requests: int | None = Field(default=None, ge=1)  # to the writer, in all
     tokens: int | None = Field(default=None, ge=1)  # read and written; the last attempts may pass it by a little
+
+
+class DecontaminationSettings(Settings):
+    """What a new problem must not repeat beside the recipe's own evaluation problems, and what counts as repeating
+    (app/problems/contamination.py).
+    """
+
+    lists: dict[str, str] = Field(default_factory=dict)  # more evaluation problems: a name, and a JSONL or Parquet file
+    ngrams: dict[int, float] = Field(
+        default_factory=lambda: {8: 0.5, 12: 0.3}
+    )  # words an n-gram -> least share of an evaluation problem's words that shared n-grams cover
+    mask_numbers: bool = False  # for n-grams all numbers are one: finds problems whose numbers alone were changed
+
+    @field_validator("lists")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        if own := {"validation", "test"} & value.keys():
+            raise ValueError(f"{min(own)}: the recipe's own evaluation problems have that name; choose another")
+        return value
+
+    @field_validator("ngrams")
+    @classmethod
+    def _shares(cls, value: dict[int, float]) -> dict[int, float]:
+        if any(size < 2 or not 0 < least <= 1 for size, least in value.items()):
+            raise ValueError("give n-grams of two words or more and shares above 0 up to 1, such as {8: 0.5}")
+        return value
 
 
 class SynthesisSettings(Settings):
@@ -143,17 +188,17 @@ class SynthesisSettings(Settings):
 
     writer: Writer = WorldWriter()
     count: int = Field(ge=1)  # new problems wanted: what is dropped is replaced, within the budget
-    strategies: dict[str, float] = Field(
-        default_factory=lambda: {"similar": 1.0}
-    )  # weights; app/problems/strategies.py
-    seeds_per_prompt: int = Field(default=3, ge=1)
+    # how new problems are written, with weights: app/problems/strategies.py
+    strategies: dict[str, float] = Field(default_factory=lambda: {"similar": 1.0})
+    seeds_per_prompt: int = Field(default=3, ge=1)  # seed problems shown to the writer at a time
     check: bool = True  # the writer looks over its own draft, and mends or withdraws it, before it is solved
-    temperature: float = Field(default=0.8, ge=0)
+    temperature: float = Field(default=0.8, ge=0)  # of drafts
     max_tokens: int = Field(default=768, ge=1)  # of one answer, a thinking model's reasoning included
     vote: VoteSettings = VoteSettings()
     budget: SynthesisBudget = SynthesisBudget()
     difficulty: DifficultySettings | None = None
-    near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams at and above which one is dropped
+    near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams from which on one is dropped
+    decontamination: DecontaminationSettings = DecontaminationSettings()
     keep_seeds: bool = False  # train on the seed problems as well, where they have a solution
 
     @field_validator("strategies")

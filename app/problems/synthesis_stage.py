@@ -13,6 +13,8 @@ from itertools import chain
 from typing import Any
 
 from app.errors import UserError
+from app.problems.certificate import FILE as CERTIFICATE
+from app.problems.certificate import Decontamination
 from app.problems.filtering import Filter
 from app.problems.rates import Rate, histogram, outside
 from app.problems.refill import Spent, next_shards
@@ -47,6 +49,7 @@ class Ledger:
     """What became of all attempts so far."""
 
     settings: SynthesisSettings
+    evaluation: Decontamination
     filter: Filter
     spent: Spent = field(default_factory=Spent)
     kept: set[int] = field(default_factory=set)  # numbers of attempts
@@ -71,7 +74,7 @@ class Ledger:
         if self.spent.kept >= self.settings.count:
             return SURPLUS
         problem = attempt.problem()
-        if refusal := self.filter.refusal(problem):
+        if refusal := self.refusal(problem):
             return refusal
         if self.settings.difficulty is None:
             return KEPT
@@ -79,6 +82,10 @@ class Ledger:
         if rate.solved is not None:
             self.solved.append(rate.solved)
         return outside(rate, self.settings.difficulty.keep) or KEPT
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why a problem is not kept: it repeats an evaluation problem, a seed or an earlier one."""
+        return self.evaluation.refusal(problem) or self.filter.refusal(problem)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -104,7 +111,8 @@ def run(context: StageContext) -> None:
     source = context.inputs["problems"]
     seeds = Problem.from_table(source.read())
     train = sorted((p for p in seeds if p.split == "train"), key=lambda p: p.id)
-    ledger = Ledger(settings, Filter(train, (p for p in seeds if p.split != "train"), settings.near_duplicate))
+    evaluation = Decontamination(settings, (p for p in seeds if p.split != "train"))
+    ledger = Ledger(settings, evaluation, Filter(train, settings.near_duplicate))
     if settings.writer.kind == "world":
         made = _from_world(context.recipe, settings)
         kept: Iterator[Problem] = iter([p for p in made if _world_end(ledger, p) == KEPT])
@@ -112,10 +120,20 @@ def run(context: StageContext) -> None:
         _attempt(context, settings, ledger)
         kept = _kept(context.output, ledger.kept)
     if settings.keep_seeds:
-        kept = chain((p for p in train if p.solution), kept)
+        kept = chain(_clean(context, evaluation, train), kept)
     _tell(context, ledger)
     context.output.write_json(YIELD, ledger.story())
-    write_problems(context.output, kept, _counts(ledger))
+    write_problems(context.output, evaluation.counted(kept), _counts(ledger))
+    context.output.write_json(CERTIFICATE, evaluation.certificate())
+
+
+def _clean(context: StageContext, evaluation: Decontamination, seeds: list[Problem]) -> list[Problem]:
+    """Seeds with a solution that repeat no evaluation problem."""
+    solved = [seed for seed in seeds if seed.solution]
+    clean = [seed for seed in solved if not evaluation.refusal(seed)]
+    if len(clean) < len(solved):
+        context.progress.say(f"{len(solved) - len(clean):,} seeds left out: they repeat evaluation problems")
+    return clean
 
 
 def _from_world(recipe: Recipe, settings: SynthesisSettings) -> list[Problem]:
@@ -127,7 +145,7 @@ def _from_world(recipe: Recipe, settings: SynthesisSettings) -> list[Problem]:
 
 def _world_end(ledger: Ledger, problem: Problem) -> str:
     """The world is right by construction: its problems are compared with others, and no more."""
-    end = ledger.filter.refusal(problem) or KEPT
+    end = ledger.refusal(problem) or KEPT
     ledger.ends.setdefault("world", Counter())[end] += 1
     ledger.spent.attempts += 1
     ledger.spent.kept += end == KEPT

@@ -46,6 +46,7 @@ STYLE = {
     "axes.facecolor": "none",
 }
 WIDTH = 9.8  # inches; about the width of the page's column
+NARROW = 4.6  # the same of a telephone's
 OUTCOME_PAINTS = {"correct": "good", "incorrect": "bad", "unparsed": "blank", "timeout": "muted", "error": "ink"}
 COLUMNS = 5  # panels, or entries of a key, side by side
 ROW = 0.36  # inches a row of a figure with one row a method or stage
@@ -72,38 +73,56 @@ def paint(number: int) -> str:
     return PAINT[f"policy-{number % MOST}"]
 
 
-def accuracy(methods: dict[str, Any], titles: Mapping[str, str], baseline: str) -> str:
-    """Accuracy of every method with its interval, and its paired difference from the baseline beside it."""
+def accuracy(methods: dict[str, Any], titles: Mapping[str, str], baseline: str, narrow: bool = False) -> str:
+    """Accuracy of every method with its interval, and its paired difference from the baseline beside it.
+
+    `narrow` is for telephones: the differences stand below.
+    """
+    paired = {n: m["versus"]["difference"] for n, m in methods.items() if m["versus"] and n != "base"}
+    panels, height = 2 if paired else 1, 0.95 + ROW * len(methods)  # base's own gap would squash all others
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.95 + ROW * len(methods)), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        figure = Figure(figsize=(NARROW, panels * height) if narrow else (WIDTH, height), layout="constrained")
+        if narrow:
+            axes = figure.subplots(panels, 1, squeeze=False).flatten()
+        else:
+            axes = figure.subplots(1, panels, squeeze=False, sharey=True, width_ratios=(3, 2)[:panels]).flatten()
         for row, (name, method) in enumerate(methods.items()):
-            _interval(left, row, method["accuracy"], paint(row), percent(method["accuracy"]["value"]))
-            if method["versus"] and name != "base":  # its gap would squash all others
-                difference = method["versus"]["difference"]
-                _interval(right, row, difference, paint(row), points(difference["value"]))
-        left.set_yticks(range(len(methods)), [titles[name] for name in methods])
-        left.set_ylim(len(methods) - 0.4, -0.75)
-        left.set_xlim(0, 1)
-        left.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-        left.set_title("greedy accuracy")
-        right.set_title(f"difference from {titles[baseline]}, points")
-        right.axvline(0, color=PAINT["muted"], linewidth=1)
-        right.margins(x=0.12)
-        right.xaxis.set_major_formatter(lambda value, _: points(value).removesuffix(".0"))
-        for axes in (left, right):
-            axes.grid(axis="x")
+            _interval(axes[0], row, method["accuracy"], paint(row), percent(method["accuracy"]["value"]), (0, 1))
+            if name in paired:
+                _interval(axes[1], row, paired[name], paint(row), points(paired[name]["value"]))
+        axes[0].set_xlim(0, 1)
+        axes[0].xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        axes[0].set_title("greedy accuracy")
+        for right in axes[1:]:
+            right.set_title(f"difference from {titles[baseline]}, points")
+            right.axvline(0, color=PAINT["muted"], linewidth=1)
+            right.margins(x=0.12)
+            right.xaxis.set_major_formatter(lambda value, _: points(value).removesuffix(".0"))
+        for each in axes:
+            each.set_yticks(range(len(methods)), [titles[name] for name in methods])
+            each.set_ylim(len(methods) - 0.4, -0.75)
+            each.grid(axis="x")
         said = "; ".join(f"{titles[n]} {percent(m['accuracy']['value'])}" for n, m in methods.items())
-        return svg(figure, "accuracy", f"Accuracy by method with 95% intervals: {said}")
+        name = "accuracy-narrow" if narrow else "accuracy"
+        return svg(figure, name, f"Accuracy by method with 95% intervals: {said}")
 
 
-def _interval(axes: Axes, row: float, estimate: dict[str, Any], colour: str, text: str) -> None:
-    """A dot with its interval and its value above it."""
-    if estimate["value"] is None:
+def _interval(
+    axes: Axes,
+    row: float,
+    estimate: dict[str, Any],
+    colour: str,
+    text: str,
+    limits: tuple[float, float] = (float("-inf"), float("inf")),
+) -> None:
+    """A dot with its interval and its value above it, which stays within the limits of the axis."""
+    value = estimate["value"]
+    if value is None:
         return
     axes.plot([estimate["low"], estimate["high"]], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
-    axes.plot(estimate["value"], row, "o", color=colour, markersize=6.5)
-    axes.annotate(text, (estimate["value"], row), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+    axes.plot(value, row, "o", color=colour, markersize=6.5)
+    side = "left" if value - limits[0] < 0.06 else "right" if limits[1] - value < 0.06 else "center"
+    axes.annotate(text, (value, row), (0, 6), textcoords="offset points", ha=side, fontsize=9)
 
 
 def attempts(methods: dict[str, Any], titles: Mapping[str, str]) -> str:
@@ -151,6 +170,25 @@ def outcomes(counts: dict[str, int], name: str) -> str:
         said = ", ".join(f"{name} {size:,}" for name, size in counts.items())
         drawn = svg(figure, f"outcomes-{name}", f"Verdicts of {total:,} sampled traces: {said}")
         return drawn.replace("<svg ", '<svg preserveAspectRatio="none" ', 1)
+
+
+def solve_rates(bins: Sequence[int]) -> str:
+    """New problems by the policy's solve rate, in equal bins of [0, 1]."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        axes = figure.subplots()
+        width = 1 / len(bins)
+        bars = axes.bar(
+            [(place + 0.5) * width for place in range(len(bins))], bins, width=0.9 * width, color=PAINT["accent"]
+        )
+        axes.bar_label(bars, [f"{count:,}" if count else "" for count in bins], padding=2, fontsize=9)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, max([*bins, 1]) * 1.2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        axes.set_xlabel("solve rate")
+        axes.set_yticks([])
+        said = ", ".join(f"{place * width:.0%} to {(place + 1) * width:.0%}: {n:,}" for place, n in enumerate(bins))
+        return svg(figure, "solve-rates", f"New problems by the policy's solve rate: {said}")
 
 
 def spending(stages: Sequence[dict[str, Any]]) -> str:

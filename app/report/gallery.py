@@ -49,11 +49,12 @@ class Card:
     kind: str  # sampled or tested
     problem: Problem
     traces: tuple[TraceView, ...]
+    compared: tuple[str, ...] = ()  # won-METHOD, lost-METHOD: against the baseline, on a held-out problem
 
     @property
     def tags(self) -> list[str]:
         """What the page's filter can ask for."""
-        found = {self.kind, *(view.verdict.outcome for view in self.traces)}
+        found = {self.kind, *self.compared, *(view.verdict.outcome for view in self.traces)}
         return sorted(found | {"pit" for view in self.traces if view.has_pit})
 
 
@@ -155,12 +156,13 @@ def _pick(rows: list[tuple[Trace, Verdict]], values: dict[str, list[StepValue]])
     return first(("correct",), 1) + first(("incorrect",), 2) + first(("unparsed", "timeout", "error"), 1)
 
 
-def held_out(problems: Output, asked: Mapping[str, Output], titles: Mapping[str, str]) -> list[Card]:
+def held_out(problems: Output, asked: Mapping[str, Output], titles: Mapping[str, str], baseline: str) -> list[Card]:
     """Cards of greedy answers: the first evaluation problems, by id, on which the trained policies disagree.
 
     Args:
         asked: evaluation stages by policy.
         titles: what the page calls each.
+        baseline: the policy that others are compared with.
     """
     methods = list(asked)
     trained = [m for m in methods if m != "base"] or methods
@@ -174,10 +176,17 @@ def held_out(problems: Output, asked: Mapping[str, Output], titles: Mapping[str,
             rows = {m: greedy[m][problem_id] for m in methods if problem_id in greedy[m]}
             if len({rows[m][1].outcome for m in trained if m in rows}) > 1:
                 views = tuple(view(titles[m], t, v, []) for m, (t, v) in rows.items())
-                cards.append(Card("tested", known[problem_id], views))
+                cards.append(Card("tested", known[problem_id], views, _compared(rows, baseline)))
             if len(cards) == TESTED:
                 return cards
     return cards
+
+
+def _compared(rows: Mapping[str, tuple[Trace, Verdict]], baseline: str) -> tuple[str, ...]:
+    """Which methods won the problem against the baseline, and which lost it."""
+    right = {method: verdict.correct for method, (_, verdict) in rows.items()}
+    own = right.get(baseline)
+    return tuple(f"{'won' if one else 'lost'}-{name}" for name, one in right.items() if own is not None and one != own)
 
 
 def _greedy(output: Output, index: int) -> dict[str, tuple[Trace, Verdict]]:

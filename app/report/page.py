@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
     methods = {name: results["methods"][name] for name in results["order"]}
     titles = results["titles"]
     columns = ("steps", "examples", "tokens")
+
+    def accuracy(narrow: bool) -> Markup | None:
+        return Markup(figures.accuracy(methods, titles, results["baseline"], narrow)) if methods else None
+
     return TEMPLATES.get_template("page.html").render(
         r=results,
         run=results["run"],
@@ -63,8 +68,12 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         methods=methods,
         numbers={name: number % figures.MOST for number, name in enumerate(methods)},
         accuracy=Markup(figures.accuracy(methods, titles, results["baseline"])) if methods else None,
+        accuracy_narrow=Markup(figures.accuracy(methods, titles, results["baseline"], narrow=True))
+        if methods
+        else None,
         attempts=Markup(figures.attempts(methods, titles)) if ks_of(methods) else None,
         ks=ks_of(methods),
+        solve_rates=Markup(figures.solve_rates(rates)) if (rates := solve_rates_of(results)) else None,
         outcomes={
             name: Markup(figures.outcomes(each["yield"]["outcomes"], name))
             for name, each in results["samples"].items()
@@ -80,9 +89,9 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         curves=Markup(figures.curves(losses, titles, results["order"])) if losses else None,
         training_columns=[c for c in columns if any(m["training"] and c in m["training"] for m in methods.values())],
         cards=cards,
-        tags={tag for card in cards for tag in card.tags},
+        tags=telling(cards),
         kinds=KINDS,
-        contents=CONTENTS,
+        contents=CONTENTS | compared(methods, titles, results["baseline"]),
         recipe=yaml.safe_dump(results["recipe"], sort_keys=False, allow_unicode=True),
         titles=titles,
         marks=MARKS,
@@ -101,6 +110,22 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         signed=signed,
         p_value=p_value,
     )
+
+
+def telling(cards: list[Card]) -> set[str]:
+    """Tags that tell cards apart: a filter that leaves all of them is no filter."""
+    found = {tag for card in cards for tag in card.tags}
+    return {tag for tag in found if not all(tag in card.tags for card in cards)}
+
+
+def compared(methods: Iterable[str], titles: Mapping[str, str], baseline: str) -> dict[str, str]:
+    """What the filters offer of held-out answers, by the tags of app/report/gallery.py."""
+    words = {}
+    for name in methods:
+        if name != baseline:
+            words[f"won-{name}"] = f"{titles[name]} right, {titles[baseline]} wrong"
+            words[f"lost-{name}"] = f"{titles[name]} wrong, {titles[baseline]} right"
+    return words
 
 
 YIELDING = ("problems", "synthesis", "sampling", "verification", "credit", "datasets")
@@ -159,6 +184,12 @@ def ks_of(methods: dict[str, Any]) -> list[str]:
     """The k for which pass@k was measured for every method."""
     lists = [list(m["pass_at_k"]) for m in methods.values()]
     return [k for k in lists[0] if all(k in other for other in lists)] if lists else []
+
+
+def solve_rates_of(results: dict[str, Any]) -> list[int]:
+    """New problems by solve rate; none where no policy tried them."""
+    written = results["synthesis"]
+    return (written["solve_rates"] or []) if written else []
 
 
 def skipped(methods: dict[str, Any]) -> str:

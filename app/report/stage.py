@@ -19,7 +19,9 @@ def run(context: StageContext) -> None:
     shown = context.stage.options["shown"]
     found = results(context.recipe, inputs, shown)
     asked = {policy: inputs[shown[policy]["evaluation"]] for policy in found["methods"]}
-    cards = sampled(inputs, context.stage.options["problems"]) + held_out(inputs["problems"], asked, found["titles"])
+    cards = sampled(inputs, context.stage.options["problems"]) + held_out(
+        inputs["problems"], asked, found["titles"], found["baseline"]
+    )
     html = page(found, losses(inputs, {policy: shown[policy]["training"] for policy in asked}), cards)
     context.output.write_json("results.json", found)
     with context.output.atomic("index.html") as sink:

@@ -22,9 +22,9 @@ class Stopping(Settings):
     rate over its first `pilot` samples, to at least one: DART-Math's two strategies (arXiv 2407.13690).
     """
 
-    correct: int = Field(default=4, ge=0)
-    incorrect: int = Field(default=0, ge=0)
-    budget: Literal["uniform", "proportional"] = "uniform"
+    correct: int = Field(default=4, ge=0)  # distinct right traces wanted of a problem
+    incorrect: int = Field(default=0, ge=0)  # distinct wrong traces wanted of a problem
+    budget: Literal["uniform", "proportional"] = "uniform"  # proportional: more of hard problems
     pilot: int = Field(default=8, ge=1)  # proportional only
     most: int | None = Field(default=None, ge=1)  # samples a hard problem may take once easy ones left theirs over
 
@@ -32,14 +32,14 @@ class Stopping(Settings):
 class SamplingSettings(Settings):
     """`samples` traces a problem, or at most so many where `stopping` is given; they enter the stage's key."""
 
-    policy: Literal["base", "sft"] = "sft"
-    samples: int = Field(default=8, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=512, ge=1)
+    policy: Literal["base", "sft"] = "sft"  # no effect, for recipes of old runs: a run's `samples` says whose traces
+    samples: int = Field(default=8, ge=1)  # traces drawn of each problem
+    temperature: float = Field(default=1.0, ge=0)  # 0: greedy, one trace is enough then
+    top_p: float = Field(default=1.0, gt=0, le=1)  # smallest set of next tokens that has this probability
+    max_tokens: int = Field(default=512, ge=1)  # of one trace; it is cut there
     continued_at: tuple[int, ...] = ()  # traces are drawn to these lengths first, and those cut there go on from there
-    problems_per_shard: int = Field(default=32, ge=1)
-    stopping: Stopping | None = None
+    problems_per_shard: int = Field(default=32, ge=1)  # problems of one file: what a stopped run repeats at most
+    stopping: Stopping | None = None  # quotas at which a problem is done; none: all samples are drawn
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -80,9 +80,9 @@ class EndpointBudget(Settings):
     """
 
     tokens: int | None = Field(default=None, ge=1)  # read and written
-    cost: float | None = Field(default=None, gt=0)
-    input_price: float = Field(default=0, ge=0)
-    output_price: float = Field(default=0, ge=0)
+    cost: float | None = Field(default=None, gt=0)  # in the currency of the prices
+    input_price: float = Field(default=0, ge=0)  # of a million tokens read
+    output_price: float = Field(default=0, ge=0)  # of a million tokens written
 
     @model_validator(mode="after")
     def _cost_has_prices(self) -> EndpointBudget:
@@ -94,10 +94,10 @@ class EndpointBudget(Settings):
 class Endpoint(Settings):
     """An OpenAI-compatible server of the base model's own weights; it must return token ids, as `vllm serve` does."""
 
-    base_url: str = Field(pattern=r"^https?://")
-    model: str
+    base_url: str = Field(pattern=r"^https?://")  # with its /v1
+    model: str  # the endpoint's name for it
     api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
-    concurrency: int = Field(default=64, ge=1)
+    concurrency: int = Field(default=64, ge=1)  # requests at once
     timeout: float = Field(default=600, gt=0)  # seconds, a request
     budget: EndpointBudget = EndpointBudget()
 
@@ -114,7 +114,7 @@ class EnginePlacement(ActorPlacement):
     """Engine actors: part of no key but for max_model_len, dtype, quantization and kv_cache_dtype."""
 
     gpus: float = Field(default=0, ge=0)  # an actor; a fraction shares one GPU, above 1 = tensor parallel
-    max_num_seqs: int = Field(default=256, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)  # traces that an engine writes at once
     concurrent_shards: int = Field(default=8, ge=1)  # shards in flight an actor
     ahead: float = Field(default=0.5, ge=0, le=1)  # `stopping`: share of samples expected to be needed asked at once
     kv_cache_gib: float = Field(default=1, gt=0)  # CPU only
@@ -122,7 +122,8 @@ class EnginePlacement(ActorPlacement):
     threads: int = Field(default=1, ge=1)  # CPU only: OpenMP threads; more than 1 needs as many idle cores
     stall_seconds: float = Field(default=1800, gt=0)  # an engine with work that finishes nothing for so long is ended
     enforce_eager: bool | None = None  # None: CUDA graphs on GPUs; on CPUs eager, as compiling there takes minutes
-    max_model_len: int | None = None
+    max_model_len: int | None = None  # tokens of prompt and trace together; none: as many as the model takes
+    # of weights and sums; auto: as the model's files say
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_num_batched_tokens: int | None = Field(default=None, ge=1)  # of a step; None: 8,192 on GPUs, vLLM's own on CPUs
     chunked_prefill: bool | None = None  # GPU only; None: vLLM's own choice, which is on

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from app.capacity import Need, watched
 from app.errors import UserError
+from app.lineage import lineage
 from app.methods import find
 from app.policy import START, Policy, base_facts, base_policy, trained_policy
 from app.progress import Progress
@@ -27,7 +28,6 @@ from app.training import diagnostics
 from app.training.dataset import Dataset, check_vocabulary, load
 from app.training.job import Job
 from app.training.metrics import Feed, Told, cut, read, totals
-from app.training.model_card import lineage
 from app.training.monitor import Monitor
 from app.training.sampler import sampler_for
 from app.training.trackers import Trackers

@@ -186,15 +186,4 @@ def _pair(label: str, pair: PreferencePair, name: str) -> dict[str, Any]:
 
 def _value(value: StepValue) -> dict[str, Any]:
     names = ("step", "text", "q", "low", "high", "correct", "judged", "advantage", "first_pit", "confidence", "note")
-    return {name: getattr(value, name) for name in (*names, "wrong_sums")} | {"why": _why_no_value(value)}
-
-
-def _why_no_value(value: StepValue) -> str:
-    """Why a step of a trace that credit looked at has no value of its own; empty where it has one."""
-    if value.q is not None:
-        return ""
-    if value.first_pit and value.wrong_sums:
-        return "no rollouts: a wrong sum written here named the step"
-    if value.first_pit:
-        return "no rollouts from behind the pit: those from before it and the trace's own end were enough"
-    return "not looked at: the search needed no rollouts here"
+    return {name: getattr(value, name) for name in (*names, "wrong_sums")} | {"why": value.unvalued}

@@ -140,7 +140,7 @@ def evaluations(root: Path, outcomes: dict[str, dict[str, str]]) -> dict[str, Ou
 
 def disagreeing(inputs: dict[str, Output], *methods: str) -> list[gallery.Card]:
     titles = {"base": "base", "sft": "SFT", "rft": "RFT"}
-    return held_out(inputs["problems"], {m: inputs[f"evaluation/{m}"] for m in methods}, titles)
+    return held_out(inputs["problems"], {m: inputs[f"evaluation/{m}"] for m in methods}, titles, "sft")
 
 
 def test_tested_shows_problems_on_which_trained_methods_disagree(tmp_path: Path) -> None:
@@ -154,6 +154,7 @@ def test_tested_shows_problems_on_which_trained_methods_disagree(tmp_path: Path)
     )
     cards = disagreeing(inputs, "base", "sft", "rft")
     assert [card.problem.id for card in cards] == ["b"]  # base alone does not make a disagreement
+    assert cards[0].compared == ("won-base", "won-rft")
     assert [(v.label, v.trace.sample, v.verdict.outcome) for v in cards[0].traces] == [
         ("base", 0, "correct"), ("SFT", 0, "incorrect"), ("RFT", 0, "correct")
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from app.recipe import Recipe
 from app.records import Problem, StepValue, Trace, Verdict
+from app.report import figures
 from app.report.gallery import Card, held_out, sampled, view
 from app.report.page import Losses, counts, headline, page, signed
 from app.report.stage import losses
@@ -62,7 +64,7 @@ def found(shared_run: dict[str, Output], build_recipe: Callable[..., Recipe]) ->
 
 def cards_of(inputs: dict[str, Output], found: dict[str, Any]) -> list[Card]:
     asked = {method: inputs[f"evaluation/{method}"] for method in found["methods"]}
-    return sampled(inputs, "synthesis") + held_out(inputs["problems"], asked, found["titles"])
+    return sampled(inputs, "synthesis") + held_out(inputs["problems"], asked, found["titles"], found["baseline"])
 
 
 def losses_of(inputs: dict[str, Output], found: dict[str, Any]) -> Losses:
@@ -166,8 +168,37 @@ def test_a_right_trace_stands_beside_a_wrong_one(html: str) -> None:
 def test_cards_carry_their_filters(html: str, cards: list[Card]) -> None:
     tags = [a["data-tags"] for a in Reader(html).all("article")]
     assert tags == [" ".join(card.tags) for card in cards]
-    offered = set(re.findall(r'<option value="([a-z]+)"', html))
-    assert {tag for card in cards for tag in card.tags} <= offered
+    offered = set(re.findall(r'<option value="([a-z_-]+)"', html))
+    assert offered and all(0 < sum(tag in card.tags for card in cards) < len(cards) for tag in offered)
+    assert {"pit", "won-rft"} <= offered and "RFT right, SFT wrong" in html
+
+
+def test_a_step_without_a_value_says_why(found: dict[str, Any]) -> None:
+    card = evil_card("wrong line")
+    [shown] = card.traces
+    bare = [replace(p, value=p.value and replace(p.value, q=None, advantage=None)) for p in shown.pieces]
+    summed = [replace(p, value=p.value and replace(p.value, wrong_sums=1)) for p in bare]
+    told = []
+    for pieces in (bare, summed):
+        html = page(found, {}, [replace(card, traces=(replace(shown, pieces=tuple(pieces)),))])
+        told += re.findall(r'pit-label">▼ first pit; (.*?)</span>', html)
+    assert told[0].startswith("no rollouts from behind the pit")
+    assert told[1] == "no rollouts: a wrong sum written here named the step"
+
+
+def test_base_alone_has_no_panel_of_differences(found: dict[str, Any]) -> None:
+    alone = {"base": found["methods"]["base"] | {"versus": None}}
+    assert "difference from" not in figures.accuracy(alone, found["titles"], "base")
+    both = figures.accuracy(found["methods"], found["titles"], "sft", narrow=True)
+    assert "difference from SFT" in both and 'id="accuracy-narrow-' in both
+
+
+def test_a_value_at_the_edge_is_written_inside(found: dict[str, Any]) -> None:
+    zero = {"value": 0.0, "low": 0.0, "high": 0.1, "n": 40}
+    methods = {"sft": found["methods"]["sft"] | {"accuracy": zero, "versus": None}}
+    drawn = figures.accuracy(methods, found["titles"], "sft")
+    [label] = re.findall(r"<text style=\"([^\"]*)\"[^>]*>0\.0%</text>", drawn)
+    assert "text-anchor: middle" not in label
 
 
 def test_figures_follow_the_theme(html: str) -> None:

@@ -1,12 +1,12 @@
-"""The model card: where the weights came from."""
+"""Lineage: where data sets and weights came from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from app.lineage import lineage
 from app.store import Output
-from app.training.model_card import lineage
 
 
 def finished(root: Path, stage: str, settings: dict[str, Any], **inputs: str) -> None:
