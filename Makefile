@@ -45,7 +45,7 @@ docs-reference: $(STAMP)  ## write docs/recipe.md anew, from the settings classe
 	$(BIN)/python -m jobs.reference
 
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run
-	for name in verification sampling orchestration credit training; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	for name in verification sampling orchestration credit training synthesis; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 HAVE ?= have.txt
 GPU_PYTHON ?= 3.12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -109,10 +109,27 @@ class VoteSettings(Settings):
     """How the reference answer of a new problem is found (app/problems/vote.py)."""
 
     solutions: int = Field(default=8, ge=1)  # at most; fewer are drawn where they decide
-    agreement: float = Field(default=0.6, gt=0, le=1)  # share of `solutions` that must have one answer
+    agreement: float | None = Field(
+        default=0.6, gt=0, le=1
+    )  # share of `solutions` that must have one answer; None where `margin` is given
+    margin: int | None = Field(default=None, ge=1)  # instead: votes ahead of the next answer that end the vote
     temperature: float = Field(default=0.7, ge=0)  # of the solutions
     max_tokens: int | None = Field(default=None, ge=1)  # of one solution; None: synthesis.max_tokens
     kept: int = Field(default=1, ge=1)  # distinct agreeing solutions that become the teacher's
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margin_instead(cls, body: Any) -> Any:
+        given = isinstance(body, dict) and body.get("margin") is not None and "agreement" not in body
+        return body | {"agreement": None} if given else body
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> VoteSettings:
+        if (self.agreement is None) == (self.margin is None):
+            raise ValueError("give agreement or margin, one of the two")
+        if self.margin is not None and self.margin > self.solutions:
+            raise ValueError(f"margin {self.margin} cannot be reached with {self.solutions} solutions; raise solutions")
+        return self
 
 
 class DifficultySettings(Settings):

@@ -1,9 +1,15 @@
 """The reference answer of a new problem: what enough of several solutions agree on, else none.
 
-OpenMathInstruct-2 (arXiv 2410.01560) takes the majority of 32, DeepMath (2504.11456) asks three to agree. The rule here
-is over n solutions: the largest group of equal answers wins with at least `agreement` n votes and more than any other.
-It is asked one batch after the other, each as large as the fewest votes that could still decide, so that what is
-decided is what all n would have decided, and nothing is asked in vain.
+OpenMathInstruct-2 (arXiv 2410.01560) takes the majority of 32, DeepMath (2504.11456) asks three to agree. One of two
+rules decides over at most n solutions:
+
+    agreement   the largest group of equal answers has at least `agreement` n of the votes of all n, and more than any
+                other. Drawing stops where the rest cannot change that.
+    margin      the first group that is `margin` votes ahead of every other wins: a sequential test, which spends few
+                solutions on what is clear and many on what is not.
+
+Solutions are asked for one batch after the other, each as large as the fewest votes that could still decide, so that
+nothing is asked in vain.
 """
 
 from __future__ import annotations
@@ -50,7 +56,8 @@ class Poll:
     @property
     def needed(self) -> int:
         """Votes that win."""
-        return max(1, math.ceil(self.settings.agreement * self.settings.solutions - 1e-9))
+        share = self.settings.agreement
+        return 1 if share is None else max(1, math.ceil(share * self.settings.solutions - 1e-9))
 
     @property
     def left(self) -> int:
@@ -64,19 +71,22 @@ class Poll:
 
     @property
     def winner(self) -> list[Solved] | None:
-        """The group that no further solution can beat any more; None while there is none."""
+        """The group that has won: by its margin, or because no further solution can beat it. None while none has."""
         first, second = self.votes
-        if first < self.needed or first <= second + self.left:
-            return None
-        return max(self.groups, key=len)
+        margin = self.settings.margin
+        ahead = second + (self.left + 1 if margin is None else margin)
+        return max(self.groups, key=len) if first >= max(self.needed, ahead) else None
 
     @property
     def fewest(self) -> int:
         """Solutions to draw before anything can be decided; 0 where it is."""
         first, second = self.votes
-        short = self.needed - first
+        margin = self.settings.margin
+        short = self.needed - first if margin is None else margin - (first - second)
         if self.winner or short > self.left or not self.left:
             return 0
+        if margin is not None:  # a vote for the next answer takes two from what can still be reached
+            return min(short, (self.left - short) // 2 + 1)
         to_win = max(short, (second + self.left - first) // 2 + 1)
         to_lose = self.left - short + 1
         return min(to_win, to_lose, self.left)

@@ -172,6 +172,25 @@ def outcomes(counts: dict[str, int], name: str) -> str:
         return drawn.replace("<svg ", '<svg preserveAspectRatio="none" ', 1)
 
 
+def solve_rates(bins: Sequence[int]) -> str:
+    """New problems by the policy's solve rate, in equal bins of [0, 1]."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        axes = figure.subplots()
+        width = 1 / len(bins)
+        bars = axes.bar(
+            [(place + 0.5) * width for place in range(len(bins))], bins, width=0.9 * width, color=PAINT["accent"]
+        )
+        axes.bar_label(bars, [f"{count:,}" if count else "" for count in bins], padding=2, fontsize=9)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, max([*bins, 1]) * 1.2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        axes.set_xlabel("solve rate")
+        axes.set_yticks([])
+        said = ", ".join(f"{place * width:.0%} to {(place + 1) * width:.0%}: {n:,}" for place, n in enumerate(bins))
+        return svg(figure, "solve-rates", f"New problems by the policy's solve rate: {said}")
+
+
 def spending(stages: Sequence[dict[str, Any]]) -> str:
     """Tokens and wall seconds of every stage, side by side."""
     with rc_context(STYLE):

@@ -73,6 +73,7 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         else None,
         attempts=Markup(figures.attempts(methods, titles)) if ks_of(methods) else None,
         ks=ks_of(methods),
+        solve_rates=Markup(figures.solve_rates(rates)) if (rates := solve_rates_of(results)) else None,
         outcomes={
             name: Markup(figures.outcomes(each["yield"]["outcomes"], name))
             for name, each in results["samples"].items()
@@ -183,6 +184,12 @@ def ks_of(methods: dict[str, Any]) -> list[str]:
     """The k for which pass@k was measured for every method."""
     lists = [list(m["pass_at_k"]) for m in methods.values()]
     return [k for k in lists[0] if all(k in other for other in lists)] if lists else []
+
+
+def solve_rates_of(results: dict[str, Any]) -> list[int]:
+    """New problems by solve rate; none where no policy tried them."""
+    written = results["synthesis"]
+    return (written["solve_rates"] or []) if written else []
 
 
 def skipped(methods: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from app.records import OUTCOMES
 from app.report.colours import colours
 from app.report.costs import by_difficulty, costs, stage_cost
 from app.report.engines import engine_use
+from app.report.synthesis import synthesis
 from app.report.table import tokens_of
 from app.settings import Prices
 from app.store import Output
@@ -57,6 +58,7 @@ def results(recipe: Recipe, inputs: Mapping[str, Output], shown: Shown) -> dict[
         "colours": {name: list(pair) for name, pair in colours(recipe, list(methods)).items()},
         "methods": methods,
         "differences": differences(answers),
+        "synthesis": _synthesis(inputs, stages),
         "samples": samples,
         "rounds": {name: _rounds(name, recipe, methods, samples, stages) for name in chains(recipe)},
         "datasets": {
@@ -141,6 +143,11 @@ def _method(
     training = manifests.get(shown[policy]["training"] or "")
     body["training"] = None if training is None else {**training["counts"], "wall_seconds": training["seconds"]}
     return body
+
+
+def _synthesis(inputs: Mapping[str, Output], stages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    mine = next((stage for stage in stages if stage["stage"] == "synthesis"), None)
+    return synthesis(inputs["synthesis"], mine) if mine else None
 
 
 def _stage(name: str, manifest: dict[str, Any], prices: Prices | None) -> dict[str, Any]:

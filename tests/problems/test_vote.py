@@ -70,6 +70,39 @@ def test_nothing_is_asked_in_vain(answers: list[str], solutions: int, agreement:
     assert len(ends) > 1
 
 
+def ahead(answers: list[str], margin: int) -> tuple[str | None, int]:
+    """By the rule of the margin as it is told: who wins, and how many solutions that takes at least."""
+    counts: dict[str, int] = {}
+    for number in range(len(answers) + 1):
+        first, second, *_ = [*sorted(counts.values(), reverse=True), 0, 0]
+        if first - second >= margin:
+            return max(counts, key=lambda said: counts[said]), number
+        if first - second + len(answers) - number < margin:
+            return None, number
+        if answers[number]:
+            counts[answers[number]] = counts.get(answers[number], 0) + 1
+    raise AssertionError("the last solution decides")
+
+
+@given(st.lists(st.sampled_from(["", "1", "2", "3"]), min_size=1, max_size=14), st.integers(1, 5))
+def test_a_margin_wins_as_soon_as_it_is_there(answers: list[str], margin: int) -> None:
+    margin = min(margin, len(answers))
+    found, asked = drawn(answers, VoteSettings(solutions=len(answers), margin=margin))
+    winner, solutions = ahead(answers, margin)
+    assert (found.winner[0].answer if found.winner else None, len(asked)) == (winner, solutions)
+
+
+@pytest.mark.parametrize("body", [{"margin": 2, "agreement": 0.5}, {"agreement": None}, {"margin": 9, "solutions": 8}])
+def test_one_rule_that_can_be_met(body: dict[str, float | None]) -> None:
+    with pytest.raises(ValueError, match="one of the two|cannot be reached with 8 solutions; raise solutions"):
+        VoteSettings.model_validate(body)
+
+
+def test_settings_are_read_as_they_were_written() -> None:
+    for settings in (VoteSettings(), VoteSettings(solutions=16, margin=4)):
+        assert VoteSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
 def test_equal_answers_in_other_words_vote_together() -> None:
     found, _ = drawn(["2", "2.0", "3", "2", "3"], VoteSettings(solutions=5, agreement=0.6))
     assert found.winner and [solved.text for solved in found.winner] == ["text 0", "text 1", "text 3"]

@@ -34,6 +34,33 @@ from tests.teacher import teacher_solution
 SKILL = {"base": 0.04, "sft": 0.66, "rft": 0.80, "dpo": 0.71, "step_dpo": 0.84}  # chance that a solution is right
 TRAINED = ("sft", "rft", "dpo", "step_dpo")
 
+YIELD = {
+    "by_strategy": {
+        "similar": {"kept": 30, "no agreement": 6, "near duplicate of seed": 1, "yes or no": 4},
+        "harder": {"kept": 10, "no agreement": 8, "contaminated: 12-gram of test": 3},
+    },
+    "wanted": 40,
+    "kept": 40,
+    "attempts": 62,
+    "requests": 500,
+    "tokens": 2610,
+    "solve_rates": [4, 0, 3, 5, 6, 7, 6, 5, 4, 10],
+}
+CERTIFICATE = {
+    "rules": {"near_duplicate": 0.8, "ngrams": {"8": 0.5, "12": 0.3}, "mask_numbers": False},
+    "lists": {
+        "test": {"problems": 60, "digest": "d1", "dropped": {"12-gram": 3}},
+        "gsm8k": {"problems": 1319, "digest": "d2", "dropped": {}},
+    },
+    "compared": 43,
+    "dropped": 3,
+    "kept": 40,
+    "kept_digest": "0123abcd",
+    "hits": [
+        {"list": "test", "kind": "12-gram", "coverage": 0.4, "problem": "Is <b>4</b> new?", "repeats": "Is 4 old?"}
+    ],
+}
+
 
 def recipe(**parts: Any) -> Recipe:
     body: dict[str, Any] = {
@@ -190,6 +217,8 @@ def write_run(
         Problem.table(train),
         {"written": 52, "problems": 40, "near duplicates": 9, "in evaluation set": 3, "tokens": 2610},
     )
+    writer.output("synthesis").write_json("yield.json", YIELD)
+    writer.output("synthesis").write_json("contamination.json", CERTIFICATE)
     writer.finish("synthesis", ("problems",), 2.1)
     _training(writer, "sft", train, 120)
 
