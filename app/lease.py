@@ -128,15 +128,15 @@ class Lease:
         raise Unconditional
 
     def _keep(self) -> None:
-        """Renew it until the end. An outage is said once, and outlived."""
+        """Renew it until the end. Whatever goes wrong is said once, and tried again: a lease must not end unseen."""
         silent = False
         while self.held and not self._over.wait(self.times.beat):
             try:
                 self._renew()
                 silent = False
-            except OSError as error:
+            except Exception as error:
                 if not silent:
-                    print(f"{self.root}: its lock cannot be renewed; trying again: {error}", file=sys.stderr)
+                    print(f"{self.root}: its lock cannot be renewed; trying again: {error!r}", file=sys.stderr)
                 silent = True
 
     def _renew(self) -> None:

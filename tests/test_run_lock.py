@@ -233,6 +233,7 @@ class Memory:
     def __init__(self, sure: bool = True) -> None:
         self.sure, self.text, self.version = sure, "", 0
         self.fails = 0  # writes that end in an error
+        self.error: Exception = OSError("no route")
         self.loses = 0  # writes whose answer is lost, so that they are tried again and refused
         self.heeds = True
 
@@ -242,7 +243,7 @@ class Memory:
     def write(self, text: str, after: str | None) -> str:
         if self.fails:
             self.fails -= 1
-            raise OSError("no route")
+            raise self.error
         if self.heeds and after != (str(self.version) if self.version else None):
             raise Refused
         self.text, self.version = text, self.version + 1
@@ -264,8 +265,10 @@ def test_an_answer_that_got_lost_costs_nothing() -> None:
     assert owner.held and owner.version == str(file.version)
 
 
-def test_an_outage_is_said_once_and_outlived(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [OSError("no route"), KeyError("NO_PROXY")])  # a variable that went while it was read
+def test_an_outage_is_said_once_and_outlived(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     file = Memory()
+    file.error = error
     owner = Lease("s3://b/run", file, LIVELY)
     owner.take()
     file.fails = 3
@@ -275,7 +278,7 @@ def test_an_outage_is_said_once_and_outlived(capsys: pytest.CaptureFixture[str])
     owner.check()
     owner.release()
     assert json.loads(file.text)["free"]
-    assert capsys.readouterr().err.count("its lock cannot be renewed; trying again: no route") == 1
+    assert capsys.readouterr().err.count(f"its lock cannot be renewed; trying again: {error!r}") == 1
 
 
 def test_storage_that_ignores_conditions_is_found_out() -> None:

@@ -44,6 +44,16 @@ class RunView:
         outcomes = {word for one in self.samples.values() for word in one.index["outcome"].unique().to_pylist() if word}
         return {"run": posixpath.basename(self.root.rstrip("/")), "samples": told, "outcomes": sorted(outcomes)}
 
+    def trainings(self) -> dict[str, Output]:
+        """The newest training of each run, those under way included."""
+        found = {}
+        for name in self._names("training"):
+            outputs = siblings(Output(self.root, f"training/{name}", "-"))
+            if outputs:
+                done = [output for output in outputs if output.finished]
+                found[name] = max(done, key=lambda output: str(output.manifest()["finished"])) if done else outputs[-1]
+        return found
+
     def _names(self, kind: str) -> list[str]:
         fs, folder = Output(self.root, kind, "").open()
         infos = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from app.errors import UserError
+from app.view.plots import curves, figures
 from app.view.runs import RunView, report_of
 from app.view.traces import Asked
 
@@ -67,6 +68,12 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
         path = request.path_params
         return JSONResponse(views[path["run"]].samples[path["policy"]].one(path["shard"], path["row"]))
 
+    def plotted(request: Request) -> Response:
+        return JSONResponse(figures(views[request.path_params["run"]].samples[request.path_params["policy"]]))
+
+    def trained(request: Request) -> Response:
+        return JSONResponse(curves(views[request.path_params["run"]].trainings()))
+
     def report(request: Request) -> Response:
         found = report_of(views[request.path_params["run"]].root)
         if found is None:
@@ -75,11 +82,14 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
 
     routes = [
         Route("/", guarded(file("page.html", "text/html"))),
+        Route("/plots.js", guarded(file("plots.js", "text/javascript"))),
         Route("/view.js", guarded(file("view.js", "text/javascript"))),
         Route("/view.css", guarded(file("view.css", "text/css"))),
         Route("/api/runs", guarded(about)),
         Route("/api/traces/{run}/{policy}", guarded(listed)),
         Route("/api/trace/{run}/{policy}/{shard:int}/{row:int}", guarded(one)),
+        Route("/api/plots/{run}/{policy}", guarded(plotted)),
+        Route("/api/curves/{run}", guarded(trained)),
         Route("/report/{run}", guarded(report)),
     ]
     return Starlette(routes=routes)

@@ -5,7 +5,7 @@ const form = $("filters");
 let runs = {}, rows = [], total = 0, start = 0, chosen = -1, asked = 0;
 
 const make = (name, attributes = {}, ...children) => {
-  const svg = ["svg", "rect", "circle", "title"].includes(name);
+  const svg = ["svg", "rect", "circle", "title", "line", "polyline", "text"].includes(name);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
@@ -104,20 +104,36 @@ const show = (trace, run, policy, shard) => {
   $("trace").replaceChildren(...parts);
 };
 
+const draw = async (run, policy) => {
+  const names = Object.keys(runs), trained = [];
+  for (const name of names) {
+    const curves = await fetched(`api/curves/${encodeURIComponent(name)}`);
+    for (const [method, curve] of Object.entries(curves)) trained.push({ name: names.length > 1 ? `${name}: ${method}` : method, ...curve });
+  }
+  const found = await fetched(`api/plots/${run}/${policy}`);
+  $("trace").replaceChildren(make("h2", {}, `Samples of ${decodeURIComponent(policy)}, and training`), make("div", { class: "plots" }, ...plots(found, trained)));
+};
+
 const open = async () => {
   const found = location.hash.slice(1).split("/");
+  if (found.length === 3 && found[0] === "plots") return draw(found[1], found[2]);
   if (found.length !== 4) return;
   const [run, policy, shard, row] = found;
   show(await fetched(`api/trace/${run}/${policy}/${shard}/${row}`), run, policy, shard);
 };
 const failed = (error) => { $("count").textContent = error.message; };
 const again = () => { start = 0; list().catch(failed); };
+const drawn = () => {
+  $("plots").href = `#plots/${here()}`;
+  if (location.hash.startsWith("#plots/")) location.hash = `#plots/${here()}`;
+};
 const policies = () => {
   const about = runs[part("run")];
   options(form.elements.policy, Object.keys(about.samples));
   form.elements.outcome.replaceChildren(make("option", { value: "" }, "all"), ...about.outcomes.map((name) => make("option", {}, name)));
   $("run").textContent = about.run;
   $("report").href = `report/${encodeURIComponent(about.run)}`;
+  drawn();
 };
 
 const begin = async () => {
@@ -125,7 +141,7 @@ const begin = async () => {
   runs = await fetched("api/runs");
   options(form.elements.run, Object.keys(runs));
   policies();
-  form.addEventListener("input", (event) => { if (event.target.name === "run") policies(); again(); });
+  form.addEventListener("input", (event) => { if (event.target.name === "run") policies(); else if (event.target.name === "policy") drawn(); again(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   $("before").addEventListener("click", () => { start = Math.max(0, start - 100); list().catch(failed); });
   $("after").addEventListener("click", () => { start += 100; list().catch(failed); });

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -193,7 +195,8 @@ def test_checkpoints_come_by_the_clock_where_no_steps_are_given(
 ) -> None:
     trainer = make_trainer("sft", steps=9, epochs=None, placement={"checkpoint_minutes": 2.0, "keep_checkpoints": True})
     clock = iter(range(0, 6000, 50))  # seconds of each look at the clock
-    monkeypatch.setattr("app.training.loop.time.monotonic", lambda: next(clock))
+    looks = SimpleNamespace(monotonic=lambda: next(clock), perf_counter=time.perf_counter, time=time.time)
+    monkeypatch.setattr("app.training.loop.time", looks)  # this module's alone: other threads look at the clock too
     trainer.saved, saved = next(clock), list[int]()
     inner = trainer.save
     monkeypatch.setattr(trainer, "save", lambda done: (saved.append(done), inner(done))[1])

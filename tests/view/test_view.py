@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from app.datasets.pairs import Texts, pits, step_pairs
 from app.datasets.settings import StepDpoSettings
 from app.errors import UserError
 from app.judged import judged_shard
-from app.records import PreferencePair, StepValue, Verdict
+from app.records import PreferencePair, StepValue, Trace, Verdict
 from app.store import Output
 from app.tokens import TokenText
 from app.view import server
@@ -127,7 +128,48 @@ def test_a_trace_that_credit_left_out_says_why(client: TestClient) -> None:
     assert trace["steps"] == [] and "credit.correct_traces" in trace["unvalued"]
 
 
-@pytest.mark.parametrize("path", ["/", "/view.js", "/api/runs", "/api/trace/made/base/0/0", "/report/made"])
+def test_plots_agree_with_the_files(client: TestClient, root: Path) -> None:
+    values = StepValue.from_table(Output(str(root), "credit/base", "k").read())
+    outcomes = {v.trace_id: v.outcome for v in Verdict.from_table(Output(str(root), "verification/base", "k").read())}
+    found = client.get("/api/plots/made/base").json()
+    steps = {value.trace_id: value.step for value in sorted(values, key=lambda value: value.step)}
+    late = [v for v in values if v.step and v.q is not None and v.step == steps[v.trace_id] and not v.right]
+    assert found["values"]["wrong"][-1] == pytest.approx(sum(v.q or 0 for v in late) / len(late))
+    assert sum(found["valued"]["wrong"]) == sum(v.q is not None and v.step > 0 and not v.right for v in values)
+    early = sum(v.first_pit and 10 * v.step <= steps[v.trace_id] for v in values)
+    assert sum(found["pits"]) == sum(v.first_pit for v in values) and found["pits"][0] == early
+    assert sum(found["advantages"]["wrong"]) == sum(v.advantage is not None and not v.right for v in values)
+    shares = defaultdict[str, list[bool]](list)
+    for trace in Trace.from_table(Output(str(root), "sampling/base", "k").read()):
+        shares[trace.problem_id].append(outcomes[trace.id] == "correct")
+    assert sum(found["problems"]) == len(shares)
+    assert found["problems"][0] == sum(sum(each) / len(each) < 0.1 for each in shares.values())
+
+
+def test_training_curves_are_those_of_the_newest_training(client: TestClient, root: Path) -> None:
+    rows = [{"step": n, "loss": 1 / n, "margin": 0.1 * n, "tokens": 9} for n in range(1, 1001)]
+    output = Output(str(root), "training/dpo", "k")
+    output.local().mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (output.local() / "metrics.jsonl").write_text(text + '{"step": 1001, "lo')  # as it is being written
+    curve = client.get("/api/curves/made").json()["dpo"]
+    assert set(curve) == {"step", "loss", "margin"} and len(curve["step"]) <= 400
+    assert (curve["step"][0], curve["loss"][0]) == (1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/view.js",
+        "/plots.js",
+        "/api/runs",
+        "/api/plots/made/base",
+        "/api/curves/made",
+        "/api/trace/made/base/0/0",
+        "/report/made",
+    ],
+)
 def test_nothing_without_the_token(path: str, root: Path) -> None:
     stranger = TestClient(server.application({"made": RunView(str(root))}, TOKEN))
     assert stranger.get(path).status_code == 403
@@ -189,3 +231,13 @@ def test_a_browser_shows_a_trace_with_its_steps(address: str, client: TestClient
     assert "first pit" in done.stdout and trace["steps"][0]["text"].strip() in done.stdout
     assert f"of {listed(client)['total']} traces" in done.stdout
     assert "token=" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_a_browser_draws_the_plots(address: str, tmp_path: Path) -> None:
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    words += ["--virtual-time-budget=8000", "--dump-dom", f"{address}#plots/made/base"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    for title in ("Mean Q by place in the trace", "First pits by place", "Problems by share of right traces"):
+        assert f'aria-label="{title}' in done.stdout
