@@ -38,6 +38,7 @@ HOW = {"micro_batch", "micro_batch_tokens", "gradient_checkpointing", "checkpoin
 
 # Settings that came after runs were made: at what was the only way then they are in no key.
 LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}
+LATER_SOURCE = {"solution_field": None, "on_bad_row": "stop"}  # the same of problems.source
 
 
 def build(recipe: Recipe) -> list[Stage]:
@@ -190,6 +191,11 @@ class Builder:
 
     def problems(self) -> None:
         settings = self.recipe.problems.model_dump(mode="json")
+        settings["source"] = {
+            name: value
+            for name, value in settings["source"].items()
+            if name not in LATER_SOURCE or value != LATER_SOURCE[name]
+        }
         source = self.recipe.problems.source
         if source.kind == "file":  # what is in the files decides, not where they lie
             paths = {split: getattr(source, split) for split in ("train", "validation", "test")}

@@ -15,13 +15,14 @@ from typing import Any
 
 import yaml
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.given.rows import Row, rows_of
 from app.recipe import NAME, load
 from app.verification.extract import boxed
 
 QUESTIONS = ("question", "problem", "prompt", "query", "statement", "input")
 ANSWERS = ("answer", "solution", "final_answer", "response", "output", "target")
+SOLUTIONS = ("solution", "rationale", "explanation", "response", "output")  # beside a bare answer
 LOOKED = 20  # rows that are looked at
 
 TEXT = """\
@@ -37,7 +38,7 @@ problems:
     test: {test}
     question_field: {question}
     answer_field: {answer}
-    answer_format: {form}  # {why}
+    answer_format: {form}  # {why}{solution}
   validation: {validation}  # held out of the training file
 
 sampling: {{samples: 16, temperature: 1.0, max_tokens: {tokens}}}
@@ -77,10 +78,14 @@ def look(file: str) -> list[Row]:
 def column(rows: Sequence[Row], names: Sequence[str], what: str) -> str:
     """The first of some names that every row has. Raises UserError, with those there are."""
     for name in names:
-        if all(row.values.get(name) not in (None, "") for row in rows):
+        if _all_have(rows, name):
             return name
     there = ", ".join(rows[0].values)
     raise UserError(f"{rows[0].place}: no column for the {what} among {there}; rename one to {names[0]!r}")
+
+
+def _all_have(rows: Sequence[Row], name: str) -> bool:
+    return all(row.values.get(name) not in (None, "") for row in rows)
 
 
 def form_of(rows: Sequence[Row], answer: str) -> tuple[str, str, bool]:
@@ -101,6 +106,7 @@ def recipe_text(args: argparse.Namespace) -> str:
     for name in (question, answer):
         column(look(args.test), [name], name)
     form, why, taught = form_of(rows, answer)
+    apart = None if taught else next((name for name in SOLUTIONS if name != answer and _all_have(rows, name)), None)
     chat = args.model != "world" and args.chat
     ask = "{statement}\n" if not chat else "{statement}\nPut the final answer after ####, on a line of its own."
     body: dict[str, Any] = {
@@ -114,11 +120,12 @@ def recipe_text(args: argparse.Namespace) -> str:
         "answer": answer,
         "form": form,
         "why": why,
+        "solution": f"\n    solution_field: {apart}" if apart else "",
         "validation": 0 if len(rows) < LOOKED else 100,
         "tokens": 512,
         "length": 1024,
         "precision": "bf16" if args.gpus else "fp32",
-        "runs": TAUGHT if taught else UNTAUGHT,
+        "runs": TAUGHT if taught or apart else UNTAUGHT,
         "sampling": _flow({"actors": max(1, args.gpus), "gpus": 1} if args.gpus else {"kv_cache_gib": 1}),
         "training": _flow({"workers": max(1, args.gpus), "gpus": 1, "zero_stage": 2} if args.gpus else {"workers": 1}),
     }
@@ -129,11 +136,12 @@ def _flow(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.init", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="a folder, a hub name, or world")
     parser.add_argument(
-        "--train", required=True, metavar="FILE", help="JSONL or Parquet: a question and an answer a row"
+        "--train", required=True, metavar="FILE", help="JSONL, JSON, CSV or Parquet: a question and an answer a row"
     )
     parser.add_argument("--test", required=True, metavar="FILE", help="held-out problems of the same form")
     parser.add_argument("--name", default="mine", help="of the run (default: mine)")
@@ -142,16 +150,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chat", action="store_true", help="the model is asked through its chat template")
     args = parser.parse_args(argv)
     out = Path(args.out or f"{args.name}.yaml")
-    try:
-        if not re.match(NAME, args.name):
-            raise UserError(f"--name {args.name}: letters, digits, . _ and - alone")
-        if out.exists():
-            raise UserError(f"{out}: is there already; give another --out")
-        out.write_text(recipe_text(args))
-        load(str(out))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not re.match(NAME, args.name):
+        raise UserError(f"--name {args.name}: letters, digits, . _ and - alone")
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another --out")
+    out.write_text(recipe_text(args))
+    load(str(out))
     print(f"{out} written. Look at it, then:\n  eightfold plan {out}\n  eightfold run {out}")
     return 0
 

@@ -1,5 +1,5 @@
-"""Rows that others wrote: from a JSONL or Parquet file, a folder of Parquet files, or a data set of a hub; each with
-the place it stands at, for messages.
+"""Rows that others wrote: from a file (JSON lines, a JSON array, CSV, Parquet), a folder of Parquet files, or a data
+set of a hub; each with the place it stands at, for messages.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from app.errors import UserError, nearest
 from app.policy import file_digest
-from app.problems.sources import read_rows
+from app.problems.rows import read_rows
 
 Message = dict[str, str]
+ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,8 @@ def rows_of(source: str) -> Iterator[Row]:
         yield from _hub_rows(source)
         return
     for file in files_of(source):
-        try:
-            for place, values in read_rows(str(file)):
-                yield Row(place, values)
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: cannot be read: {error}; give JSON lines or Parquet") from None
+        for place, values in read_rows(str(file)):
+            yield Row(place, values)
 
 
 def files_of(source: str) -> Sequence[Path]:
@@ -77,8 +73,7 @@ def files_of(source: str) -> Sequence[Path]:
 
 
 def _neighbours(path: Path) -> list[Path]:
-    kinds = (".jsonl", ".parquet", ".json")
-    return [p for p in path.parent.iterdir() if p.suffix in kinds] if path.parent.is_dir() else []
+    return [p for p in path.parent.iterdir() if p.suffix in ENDINGS] if path.parent.is_dir() else []
 
 
 def source_digest(source: str) -> Any:
@@ -88,9 +83,7 @@ def source_digest(source: str) -> Any:
 
 def _on_disk(source: str) -> bool:
     """A name with a slash and no ending may be a hub's; whatever looks like a file is one."""
-    return (
-        Path(source).exists() or Path(source).suffix in (".jsonl", ".json", ".parquet") or source.startswith((".", "/"))
-    )
+    return Path(source).exists() or Path(source).suffix in ENDINGS or source.startswith((".", "/"))
 
 
 def _hub_rows(source: str) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from typing import Any
 from app.errors import UserError, nearest
 from app.problems.contamination import EvaluationIndex
 from app.problems.overlap import statement_digest
+from app.problems.rows import read_rows
 from app.problems.settings import SynthesisSettings
-from app.problems.sources import read_rows
 from app.records import Problem, digest
 from app.store import Output
 

@@ -19,7 +19,7 @@ class WorldSource(Settings):
 
 
 class FileSource(Settings):
-    """JSONL or Parquet files, one a split; GSM8K's own format by default."""
+    """JSONL, JSON array, CSV or Parquet files, one a split; GSM8K's own format by default."""
 
     kind: Literal["file"]
     train: str  # file of training problems, .jsonl or .parquet
@@ -29,6 +29,8 @@ class FileSource(Settings):
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
     # gsm8k: after ####; boxed: in \boxed{}; plain: the whole field
     answer_format: Literal["gsm8k", "boxed", "plain"] = "gsm8k"
+    solution_field: str | None = None  # where the solution stands apart from the answer
+    on_bad_row: Literal["stop", "skip"] = "stop"  # skip: a row that cannot be used is left out and counted
 
 
 class HubSource(Settings):
@@ -45,6 +47,8 @@ class HubSource(Settings):
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
     # gsm8k: after ####; boxed: in \boxed{}; plain: the whole field
     answer_format: Literal["gsm8k", "boxed", "plain"] = "gsm8k"
+    solution_field: str | None = None  # where the solution stands apart from the answer
+    on_bad_row: Literal["stop", "skip"] = "stop"  # skip: a row that cannot be used is left out and counted
 
 
 Source = Annotated[WorldSource | FileSource | HubSource, Field(discriminator="kind")]
@@ -162,7 +166,7 @@ class DecontaminationSettings(Settings):
     (app/problems/contamination.py).
     """
 
-    lists: dict[str, str] = Field(default_factory=dict)  # more evaluation problems: a name, and a JSONL or Parquet file
+    lists: dict[str, str] = Field(default_factory=dict)  # more evaluation problems: a name, and a file
     ngrams: dict[int, float] = Field(
         default_factory=lambda: {8: 0.5, 12: 0.3}
     )  # words an n-gram -> least share of an evaluation problem's words that shared n-grams cover

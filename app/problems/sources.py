@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from app.errors import UserError, nearest
+from app.problems.rows import BadRows, Located, read_rows
 from app.problems.settings import FileSource, HubSource
 from app.records import Problem, digest
 from app.verification.extract import boxed
@@ -18,21 +16,25 @@ from app.verification.extract import boxed
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
 
-def from_files(source: FileSource) -> list[Problem]:
-    """Problems of a file source; split validation only where a validation file is named."""
-    out = []
+def from_files(source: FileSource, bad: BadRows | None = None) -> list[Problem]:
+    """Problems of a file source; split validation only where a validation file is named.
+
+    Args:
+        bad: takes the faults of bad rows; None: the first is raised.
+    """
+    bad, out = bad or BadRows(skip=False), []
     for split in ("train", "validation", "test"):
         path = getattr(source, split)
         if path:
-            out += parse_rows(read_rows(path), source, split, Path(path).name)
+            out += parse_rows(read_rows(path, bad), source, split, Path(path).name, bad)
     return out
 
 
-def from_hub(source: HubSource) -> list[Problem]:
-    """Problems of a Hugging Face data set, or of a local data set folder."""
+def from_hub(source: HubSource, bad: BadRows | None = None) -> list[Problem]:
+    """Problems of a Hugging Face data set, or of a local data set folder; `bad` as for `from_files`."""
     import datasets
 
-    out = []
+    bad, out = bad or BadRows(skip=False), []
     for split in ("train", "validation", "test"):
         name = getattr(source, f"{split}_split")
         if name is None:
@@ -42,45 +44,31 @@ def from_hub(source: HubSource) -> list[Problem]:
         except (ValueError, OSError, datasets.exceptions.DatasetNotFoundError) as error:
             raise UserError(f"problems.source: cannot load split {name!r} of {source.name}: {error}") from error
         located = ((f"{source.name}[{name}] row {i}", dict(row)) for i, row in enumerate(rows))
-        out += parse_rows(located, source, split, source.name)
+        out += parse_rows(located, source, split, source.name, bad)
     return out
 
 
-def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of a JSONL or Parquet file."""
-    if path.endswith(".parquet"):
-        for index, row in enumerate(pq.read_table(path).to_pylist()):
-            yield f"{path}: row {index}", row
-        return
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not valid JSON: {error}. Mend or remove this line") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: expected an object with fields, found {type(row).__name__}")
-            yield f"{path}:{number}", row
-
-
 def parse_rows(
-    rows: Iterator[tuple[str, dict[str, Any]]], source: FileSource | HubSource, split: str, name: str
+    rows: Iterator[Located], source: FileSource | HubSource, split: str, name: str, bad: BadRows
 ) -> list[Problem]:
-    """Rows as problems. A repeated id, or one statement with two answers, is an error; an exact repeat is dropped."""
+    """Rows as problems. A repeated id, or one statement with two answers, is a fault; an exact repeat is dropped."""
     problems: dict[str, Problem] = {}
     places: dict[str, str] = {}
     for place, row in rows:
-        problem = parse_row(place, row, source, split, name)
-        before = problems.get(problem.id)
+        try:
+            problem = parse_row(place, row, source, split, name)
+            before = problems.get(problem.id)
+            if before is not None and ("id" in row or before.answer != problem.answer):
+                what = f"id {problem.id!r}" if "id" in row else "this statement, with another answer,"
+                raise UserError(f"{place}: {what} is there already at {places[problem.id]}; keep one of the two")
+        except UserError as fault:
+            bad(fault)
+            continue
         if before is None:
             problems[problem.id], places[problem.id] = problem, place
-        elif "id" in row or before.answer != problem.answer:
-            what = f"id {problem.id!r}" if "id" in row else "this statement, with another answer,"
-            raise UserError(f"{place}: {what} is there already at {places[problem.id]}; keep one of the two")
     if not problems:
-        raise UserError(f"{name}: no {split} problems in it; give a file with at least one row")
+        skipped = f"; {bad.count:,} bad rows were skipped, such as {bad.first[0]}" if bad.count else ""
+        raise UserError(f"{name}: no {split} problems in it; give a file with at least one row{skipped}")
     return list(problems.values())
 
 
@@ -92,6 +80,8 @@ def parse_row(place: str, row: dict[str, Any], source: FileSource | HubSource, s
     if not answer:
         mark = {"gsm8k": "a line '#### ANSWER'", "boxed": "\\boxed{ANSWER}", "plain": "an answer"}[source.answer_format]
         raise UserError(f"{place}: no answer: field {source.answer_field!r} lacks {mark}")
+    if source.solution_field:
+        solution = _solution(place, row, source.solution_field, split)
     return Problem(
         id=str(row["id"]) if "id" in row else "p-" + digest(statement),
         statement=statement,
@@ -100,6 +90,13 @@ def parse_row(place: str, row: dict[str, Any], source: FileSource | HubSource, s
         source=name,
         solution=solution,
     )
+
+
+def _solution(place: str, row: dict[str, Any], field: str, split: str) -> str | None:
+    """A solution of its own column. It may be empty; for an evaluation problem the column may be missing."""
+    if (field not in row and split != "train") or (field in row and row[field] in (None, "")):
+        return None
+    return CALCULATOR_MARK.sub("", _text(place, row, field))
 
 
 def _text(place: str, row: dict[str, Any], field: str) -> str:

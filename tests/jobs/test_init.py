@@ -34,6 +34,11 @@ def made(rows: list[dict[str, Any]], *more: str) -> int:
         ({"question": "1 + 1?", "answer": "1 + 1 = 2\n#### 2"}, "gsm8k", {"sft", "rft", "dpo", "step_dpo"}),
         ({"problem": "1 + 1?", "solution": "\\boxed{2}"}, "boxed", {"sft", "rft", "dpo", "step_dpo"}),
         ({"prompt": "1 + 1?", "answer": 2}, "plain", {"rft", "dpo", "step_dpo"}),
+        (
+            {"problem": "1 + 1?", "answer": "2", "solution": "It is 2."},
+            "plain",
+            {"sft", "rft", "dpo", "step_dpo"},
+        ),
     ],
 )
 def test_the_files_tell_columns_and_form(

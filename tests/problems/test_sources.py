@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from app.errors import UserError
+from app.problems.rows import BadRows
 from app.problems.settings import FileSource, HubSource, ProblemsSettings
 from app.problems.sources import from_files, from_hub, split_answer
-from app.problems.stage import load
+from app.problems.stage import SKIPPED, load
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 
@@ -68,6 +71,75 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, bad: Any, says: str
     with pytest.raises(UserError) as caught:
         from_files(source(tmp_path, [*rows(2), bad]))
     assert says in str(caught.value)
+
+
+WAYS: dict[str, Callable[[Path, list[dict[str, Any]]], None]] = {
+    "json": lambda path, found: path.write_text("\n" + json.dumps(found, indent=1)) and None,
+    "csv": lambda path, found: pacsv.write_csv(pa.Table.from_pylist(found), path),
+    "parquet": lambda path, found: pq.write_table(pa.Table.from_pylist(found), path, row_group_size=2),
+}
+
+
+@pytest.mark.parametrize("ending", WAYS)
+def test_every_format_reads_like_json_lines(ending: str, tmp_path: Path) -> None:
+    found = [*rows(4), {"question": 'Say "7",\n(on two lines)?', "answer": "é\n#### 7"}]
+    asked = source(tmp_path, found)
+    WAYS[ending](tmp_path / f"train.{ending}", found)
+    other = asked.model_copy(update={"train": str(tmp_path / f"train.{ending}")})
+    assert [(p.id, p.answer, p.solution) for p in from_files(other)] == [
+        (p.id, p.answer, p.solution) for p in from_files(asked)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "question,answer\nOne?,#### 1\nTwo?\n", r"a\.csv:3: 1 cells, but the first line names 2 columns"),
+        ("a.csv", 'question,answer\nOne?,"#### 1\n', r"a\.csv: cannot be read: .*; give JSON lines, a JSON array"),
+        ("a.csv", "question,anwser\nOne?,#### 1\n", r"a\.csv:2: no field 'answer' \(did you mean 'anwser'"),
+        ("a.json", '[{"question": "One?", "answer": "#### 1"}, 3]', r"a\.json: row 1: expected an object"),
+        ("a.json", '[{"question": "One?"},\n', r"a\.json:2: not valid JSON"),
+        ("a.json", '{"question": "One?"}\n{"qu', r"a\.json:2: not valid JSON|a\.json:1: no field"),
+        ("a.parquet", "no parquet", r"a\.parquet: cannot be read: "),
+        ("a.jsonl", b"\xff\xfe", r"a\.jsonl: cannot be read: "),
+    ],
+)
+def test_faults_of_every_format_are_named(name: str, text: str | bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    asked = source(tmp_path, rows(1)).model_copy(update={"train": str(tmp_path / name)})
+    with pytest.raises(UserError, match=says):
+        from_files(asked)
+
+
+def test_bad_rows_are_skipped_counted_and_told(tmp_path: Path) -> None:
+    bad = ['{"question": ', {"question": "No answer?"}, {"question": "What is 0 + 0?", "answer": "#### 1"}, "[1]"]
+    asked = source(tmp_path, [*rows(2), *bad, *rows(2, 10)], on_bad_row="skip")
+    said: list[str] = []
+    problems, counts = load(ProblemsSettings(source=asked), 0, said.append)
+    assert sum(p.split == "train" for p in problems) == 4
+    assert counts == {"train": 4, "test": 3, SKIPPED: 4}
+    assert said[0] == "4 rows skipped; the first are" and len(said) == 4
+    assert [line.partition(": ")[0].rpartition(":")[2] for line in said[1:]] == ["3", "4", "5"]
+    with pytest.raises(UserError, match=r"train\.jsonl:3: not valid JSON"):
+        load(ProblemsSettings(source=asked.model_copy(update={"on_bad_row": "stop"})), 0)
+
+
+def test_where_all_rows_are_bad_nothing_is_left_to_skip_to(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no train problems in it.* 2 bad rows were skipped, such as .*train\.jsonl:1"):
+        from_files(source(tmp_path, [{}, {}], on_bad_row="skip"), BadRows(skip=True))
+
+
+def test_a_solution_may_stand_apart_from_the_answer(tmp_path: Path) -> None:
+    apart = {"answer_format": "plain", "solution_field": "steps"}
+    train = [
+        {"question": "1 + 1?", "answer": 2, "steps": "<<1+1=2>>2 it is."},
+        {"question": "2?", "answer": 2, "steps": ""},
+    ]
+    problems = from_files(source(tmp_path, train, **apart))
+    assert [(p.answer, p.solution) for p in problems if p.split == "train"] == [("2", "2 it is."), ("2", None)]
+    assert {p.solution for p in problems if p.split == "test"} == {None}
+    with pytest.raises(UserError, match=r"train\.jsonl:1: no field 'steps'"):
+        from_files(source(tmp_path, rows(1), **apart))
 
 
 def test_duplicate_ids_are_named_both(tmp_path: Path) -> None:
