@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Address of a package index with CPU builds of PyTorch; needed where pip finds none by itself (README, Installation).
 TORCH_INDEX ?=
 
-.PHONY: help setup demo test test-slow lint docs-reference bench gpu-bundle lock clean
+.PHONY: help setup demo test test-slow lint docs-reference screenshots bench gpu-bundle lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -38,11 +38,15 @@ lint: $(STAMP)  ## ruff, mypy, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy docs/walkthrough.py
+	$(BIN)/mypy docs/walkthrough.py docs/screenshots.py
 	$(BIN)/lint-imports
 
 docs-reference: $(STAMP)  ## write docs/recipe.md anew, from the settings classes
 	$(BIN)/python -m jobs.reference
+
+RUN ?= runs/demo
+screenshots: $(STAMP)  ## docs/report.png, plots.png, trace.png of a finished run (RUN=runs/demo), by Chromium
+	$(BIN)/python docs/screenshots.py $(RUN)
 
 bench: $(STAMP)  ## every benchmark, short form, each against its peer in the same run
 	for name in verification sampling orchestration credit training synthesis; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from pyarrow import fs as pafs
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.shard_stats import SUM
 from app.store import Output, filesystem
 
@@ -44,20 +44,17 @@ def faults(output: Output, kinds: list[str]) -> list[str]:
     return found
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.check", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="the run's folder or URI, such as runs/demo")
     args = parser.parse_args(argv)
     shards, wrong = 0, 0
-    try:
-        for output, kinds in outputs(args.run):
-            shards += sum(len(output.done_shards(kind)) for kind in kinds)
-            for line in faults(output, kinds):
-                wrong += 1
-                print(line)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for output, kinds in outputs(args.run):
+        shards += sum(len(output.done_shards(kind)) for kind in kinds)
+        for line in faults(output, kinds):
+            wrong += 1
+            print(line)
     if wrong:
         print(f"{wrong} faults. Remove the files and their folder's manifest.json; the run makes them again.")
         return 1

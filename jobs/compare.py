@@ -13,7 +13,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.evaluation.metrics import paired
 from app.graph import build
 from app.plan import flat, plan
@@ -76,25 +76,22 @@ def policies(first: Finished, second: Finished) -> Iterator[tuple[str, list[str]
         )
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.compare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("first", help="a run's folder or URI, such as runs/demo")
     parser.add_argument("second", help="another")
     parser.add_argument("--problems", type=int, default=3, metavar="N", help="shown of those won and lost (default: 3)")
     args = parser.parse_args(argv)
-    try:
-        first, second = Finished(args.first), Finished(args.second)
-        print("\n".join(["settings that differ:", *(list(settings(first, second)) or ["  none"])]))
-        print(f"accuracy, {args.first} -> {args.second}:")
-        problems = Problems(first.problems, first.recipe.evaluation.split)
-        for line, won, lost in policies(first, second):
-            print(line)
-            for title, names in (("won", won), ("lost", lost)):
-                for problem in problems.named(names[: args.problems]).values():
-                    print(f"    {title}: {problem.id}: {problem.statement!r:.90}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    first, second = Finished(args.first), Finished(args.second)
+    print("\n".join(["settings that differ:", *(list(settings(first, second)) or ["  none"])]))
+    print(f"accuracy, {args.first} -> {args.second}:")
+    problems = Problems(first.problems, first.recipe.evaluation.split)
+    for line, won, lost in policies(first, second):
+        print(line)
+        for title, names in (("won", won), ("lost", lost)):
+            for problem in problems.named(names[: args.problems]).values():
+                print(f"    {title}: {problem.id}: {problem.statement!r:.90}")
     return 0
 
 

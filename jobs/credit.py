@@ -16,7 +16,7 @@ if __name__ == "__main__":
     begin()
 
 from app import api
-from app.errors import UserError
+from app.errors import one_clear_error
 from app.given.traces import Columns
 from jobs.run import quiet
 
@@ -36,16 +36,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     columns = Columns(args.prompt_column, args.completion_column, args.answer_column, args.verdict_column)
     out = args.out or f"runs/credit-{Path(args.traces).stem}"
-    try:
-        with quiet(out):
-            found = api.credit(args.traces, args.model, out, args.set, columns)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with quiet(out):
+        found = api.credit(args.traces, args.model, out, args.set, columns)
     print(", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
     for address in found.files.values():
         print(f"  {address}")

@@ -20,7 +20,7 @@ from app.entry import begin
 if __name__ == "__main__":
     begin()
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.evaluation.curve import Greedy, curve
 from app.graph import build, check
 from app.hub import pinned
@@ -129,21 +129,18 @@ def write(name: str, root: str, found: dict[str, Any]) -> str:
     return posixpath.join(root, "report", "curve.html")
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    try:
-        own = load(find_recipe(args.recipe), args.set)
-        root = posixpath.join(args.runs, own.name)
-        todo = [replace(cell, recipe=pinned(cell.recipe, root)) for cell in cells(own, args)]
-        own = pinned(own, root)
-        run_all(todo, root)
-        measured = gather(todo, root)
-        found = curve(measured, str(baseline_of(own, list(measured))))
-        found |= {"titles": titles(own, list(measured)), "colours": colours(own, list(measured))}
-        show_own(own, root)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    own = load(find_recipe(args.recipe), args.set)
+    root = posixpath.join(args.runs, own.name)
+    todo = [replace(cell, recipe=pinned(cell.recipe, root)) for cell in cells(own, args)]
+    own = pinned(own, root)
+    run_all(todo, root)
+    measured = gather(todo, root)
+    found = curve(measured, str(baseline_of(own, list(measured))))
+    found |= {"titles": titles(own, list(measured)), "colours": colours(own, list(measured))}
+    show_own(own, root)
     from app.report.curve import table
 
     address = write(own.name, root, found)

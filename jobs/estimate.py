@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 
 from app.cost import cost, held, money
-from app.errors import UserError, nearest
+from app.errors import UserError, nearest, one_clear_error
 from app.graph import build
 from app.hub import pinned
 from app.pipeline import select
@@ -40,26 +40,23 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    try:
-        recipe = load(find_recipe(args.recipe), args.set)
-        if recipe.sampling is None:
-            raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to estimate")
-        if args.problems < 1:
-            raise UserError(f"--problems {args.problems}: give at least 1")
-        root = posixpath.join(args.runs, recipe.name)
-        recipe = pinned(recipe, root, save=False)
-        steps = plan(build(recipe), root)
-        step = sampled(steps, args.policy)
-        select(steps, step.stage.name)  # an error where an input has not run
-        recipe = step.stage.recipe or recipe
-        problems = Problems(_output(steps, step.stage.inputs["problems"]), "train")
-        pilot = sample(recipe, steps, step, problems, args.problems)
-        print(report(recipe, pilot, estimate(pilot, len(problems))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    recipe = load(find_recipe(args.recipe), args.set)
+    if recipe.sampling is None:
+        raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to estimate")
+    if args.problems < 1:
+        raise UserError(f"--problems {args.problems}: give at least 1")
+    root = posixpath.join(args.runs, recipe.name)
+    recipe = pinned(recipe, root, save=False)
+    steps = plan(build(recipe), root)
+    step = sampled(steps, args.policy)
+    select(steps, step.stage.name)  # an error where an input has not run
+    recipe = step.stage.recipe or recipe
+    problems = Problems(_output(steps, step.stage.inputs["problems"]), "train")
+    pilot = sample(recipe, steps, step, problems, args.problems)
+    print(report(recipe, pilot, estimate(pilot, len(problems))))
     return 0
 
 

@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.release import chosen, lay_out, publish
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.export", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="a run's folder or URI, such as runs/demo, or what eightfold train wrote")
@@ -22,20 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     where.add_argument("--to-hub", metavar="OWNER/NAME", help="a repository; of several: OWNER/NAME-rft and so on")
     parser.add_argument("--public", action="store_true", help="on the hub for everyone")
     args = parser.parse_args(argv)
-    try:
-        found = chosen(args.run, args.things)
-        if args.to_hub and args.to_hub.count("/") != 1:
-            raise UserError(f"--to-hub {args.to_hub}: give OWNER/NAME, as on the hub")
-        for thing in found:
-            if args.to:
-                lay_out(thing, args.to / thing.label)
-                print(f"{thing.label}: {args.to / thing.label}")
-            else:
-                name = args.to_hub if len(found) == 1 else f"{args.to_hub}-{thing.name}"
-                print(f"{thing.label}: {publish(thing, name, args.public)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found = chosen(args.run, args.things)
+    if args.to_hub and args.to_hub.count("/") != 1:
+        raise UserError(f"--to-hub {args.to_hub}: give OWNER/NAME, as on the hub")
+    for thing in found:
+        if args.to:
+            lay_out(thing, args.to / thing.label)
+            print(f"{thing.label}: {args.to / thing.label}")
+        else:
+            name = args.to_hub if len(found) == 1 else f"{args.to_hub}-{thing.name}"
+            print(f"{thing.label}: {publish(thing, name, args.public)}")
     return 0
 
 

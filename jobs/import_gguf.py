@@ -11,23 +11,20 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.import_gguf", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", nargs="?", help="a .gguf file")
     parser.add_argument("--package", help="take the .gguf file inside this installed Python package")
     parser.add_argument("--out", required=True, help="folder to write")
     args = parser.parse_args(argv)
-    try:
-        source = package_file(args.package) if args.package else Path(args.file or "")
-        if not source.is_file():
-            raise UserError(f"{source}: no such file; give a .gguf file or --package")
-        convert(source, Path(args.out))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    source = package_file(args.package) if args.package else Path(args.file or "")
+    if not source.is_file():
+        raise UserError(f"{source}: no such file; give a .gguf file or --package")
+    convert(source, Path(args.out))
     print(f"wrote {args.out}")
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.given.rows import Row, rows_of
 from app.recipe import NAME, load
 from app.verification.extract import boxed
@@ -136,6 +136,7 @@ def _flow(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.init", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", required=True, help="a folder, a hub name, or world")
@@ -149,16 +150,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chat", action="store_true", help="the model is asked through its chat template")
     args = parser.parse_args(argv)
     out = Path(args.out or f"{args.name}.yaml")
-    try:
-        if not re.match(NAME, args.name):
-            raise UserError(f"--name {args.name}: letters, digits, . _ and - alone")
-        if out.exists():
-            raise UserError(f"{out}: is there already; give another --out")
-        out.write_text(recipe_text(args))
-        load(str(out))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not re.match(NAME, args.name):
+        raise UserError(f"--name {args.name}: letters, digits, . _ and - alone")
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another --out")
+    out.write_text(recipe_text(args))
+    load(str(out))
     print(f"{out} written. Look at it, then:\n  eightfold plan {out}\n  eightfold run {out}")
     return 0
 

@@ -21,7 +21,7 @@ import yaml
 
 from app.capacity import Need, Node
 from app.cost import ROLES, held, money, rates
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.graph import build
 from app.recipe import Recipe, load
 from jobs.findings import Finding, failed, fine, warning
@@ -133,6 +133,7 @@ def prices(recipe: Recipe) -> Iterator[Finding]:
         yield fine("prices", f"{role}: {need} cost {money(hour, recipe.prices.currency)} an hour")
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.preflight", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cluster", required=True, metavar="FILE", help="cluster.yaml, filled in")
@@ -141,23 +142,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", metavar="URI", help="where the runs will lie, if that is a bucket")
     parser.add_argument("--offline", action="store_true", help="only what needs no call to AWS")
     args = parser.parse_args(argv)
-    try:
-        cluster, recipe = read(args.cluster), load(find_recipe(args.recipe), args.set)
-        found = [
-            *unfilled(args.cluster),
-            *files(cluster),
-            *pinned(cluster),
-            *placement(cluster, recipe),
-            *prices(recipe),
-        ]
-        if not args.offline:
-            from jobs.preflight_aws import account
+    cluster, recipe = read(args.cluster), load(find_recipe(args.recipe), args.set)
+    found = [
+        *unfilled(args.cluster),
+        *files(cluster),
+        *pinned(cluster),
+        *placement(cluster, recipe),
+        *prices(recipe),
+    ]
+    if not args.offline:
+        from jobs.preflight_aws import account
 
-            wanted = {name: nodes for name, nodes in counts(cluster, recipe).items() if nodes}
-            found += account(cluster, wanted, images(cluster), args.runs)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        wanted = {name: nodes for name, nodes in counts(cluster, recipe).items() if nodes}
+        found += account(cluster, wanted, images(cluster), args.runs)
     print("\n".join(str(finding) for finding in found))
     return int(any(finding.state == "FAIL" for finding in found))
 

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     begin()
 
 from app import named
-from app.errors import UserError, nearest
+from app.errors import UserError, nearest, one_clear_error
 from app.graph import build
 from app.hub import pinned
 from app.memory import lines
@@ -56,23 +56,20 @@ def find_recipe(name: str) -> str:
     return str(shipped)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    try:
-        recipe = load(find_recipe(args.recipe), args.set)
-        root = posixpath.join(args.runs, recipe.name)
-        recipe = pinned(recipe, root, save=not args.plan)
-        steps = plan(build(recipe), root)
-        found = findings(recipe, root, steps)
-        if args.plan:
-            print("\n".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
-            print(told(found))
-            return 0
-        refuse(found)
-        execute(recipe, root, args.only, args.until)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    recipe = load(find_recipe(args.recipe), args.set)
+    root = posixpath.join(args.runs, recipe.name)
+    recipe = pinned(recipe, root, save=not args.plan)
+    steps = plan(build(recipe), root)
+    found = findings(recipe, root, steps)
+    if args.plan:
+        print("\n".join([table(recipe, steps), *lines(recipe, [step.stage for step in steps])]))
+        print(told(found))
+        return 0
+    refuse(found)
+    execute(recipe, root, args.only, args.until)
     return 0
 
 

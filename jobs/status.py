@@ -20,7 +20,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from app.cost import cost, money, total
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.graph import build
 from app.hub import pinned
 from app.plan import Step, plan
@@ -210,21 +210,18 @@ def find_recipe(root: str, recipe: str | None, overrides: list[str]) -> Recipe:
     return Recipe.model_validate(Output(root, "", "").read_json("recipe.json"))
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.status", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="the run's folder or URI, such as runs/demo")
     parser.add_argument("--recipe", help="its recipe, where the run keeps no copy")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as given to jobs.run")
     args = parser.parse_args(argv)
-    try:
-        recipe = find_recipe(args.run, args.recipe, args.set)
-        running, currency = in_use(args.run), recipe.prices.currency if recipe.prices else ""
-        lines = status(recipe, args.run, running)
-        print(table(lines, currency))
-        print(summary(lines, args.run, running, currency))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    recipe = find_recipe(args.run, args.recipe, args.set)
+    running, currency = in_use(args.run), recipe.prices.currency if recipe.prices else ""
+    lines = status(recipe, args.run, running)
+    print(table(lines, currency))
+    print(summary(lines, args.run, running, currency))
     return 0
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.errors import UserError, nearest
+from app.errors import UserError, nearest, one_clear_error
 
 ENVIRONMENT = Path(__file__).with_name("runtime_env.yaml")
 WORDS = ("run", "estimate", "curve", "verify", "credit", "train", "check", "status", "compare")
@@ -33,6 +33,7 @@ def command(args: argparse.Namespace) -> list[str]:
     return ["ray", "job", "submit", *address, *wait, *sent, "--", "python", "-m", "jobs", *args.command]
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.submit", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--address", metavar="URL", help="of the cluster's dashboard (default: RAY_ADDRESS)")
@@ -40,13 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print what would be called, and stop")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="run RECIPE, or another")
     args = parser.parse_args(argv)
-    try:
-        if not args.command:
-            raise UserError("say what to send: eightfold submit run RECIPE --runs s3://BUCKET/runs")
-        words = command(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not args.command:
+        raise UserError("say what to send: eightfold submit run RECIPE --runs s3://BUCKET/runs")
+    words = command(args)
     if args.dry_run:
         print(shlex.join(words))
         return 0

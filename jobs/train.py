@@ -17,7 +17,7 @@ if __name__ == "__main__":
     begin()
 
 from app import api
-from app.errors import UserError
+from app.errors import one_clear_error
 from jobs.run import quiet
 
 
@@ -33,15 +33,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     out = args.out or f"runs/{args.method}-{Path(args.data.partition(':')[0]).stem}"
-    try:
-        with quiet(out):
-            policy = api.train(args.method, args.data, args.model, out, args.set)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with quiet(out):
+        policy = api.train(args.method, args.data, args.model, out, args.set)
     print(f"model: {policy.adapter or policy.path}")
     return 0
 

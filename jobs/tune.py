@@ -21,7 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.cost import cost, held, money
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.graph import build
 from app.hub import pinned
 from app.pipeline import select
@@ -62,28 +62,25 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    try:
-        if args.minutes <= 0:
-            raise UserError("--minutes: give a number above 0")
-        recipe = load(find_recipe(args.recipe), args.set)
-        if recipe.sampling is None:
-            raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to tune")
-        root = posixpath.join(args.runs, recipe.name)
-        recipe = pinned(recipe, root, save=False)
-        steps, end = plan(build(recipe), root), time.monotonic() + 60 * args.minutes
-        step = sampled(steps, args.policy)
-        select(steps, step.stage.name)  # an error where an input has not run
-        half = time.monotonic() + 30 * args.minutes
-        place, whole = tune_engine(recipe, steps, step, half)
-        how = tune_training(recipe, steps, end)
-        placement = recipe.placement.model_copy(update={"sampling": place})
-        args.out.write_text(yaml.safe_dump(placement.model_dump(mode="json", exclude_unset=True), sort_keys=False))
-        print(summary(recipe, placement, whole, how, args.out))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.minutes <= 0:
+        raise UserError("--minutes: give a number above 0")
+    recipe = load(find_recipe(args.recipe), args.set)
+    if recipe.sampling is None:
+        raise UserError(f"recipe {recipe.name}: it has no sampling part, so there is nothing to tune")
+    root = posixpath.join(args.runs, recipe.name)
+    recipe = pinned(recipe, root, save=False)
+    steps, end = plan(build(recipe), root), time.monotonic() + 60 * args.minutes
+    step = sampled(steps, args.policy)
+    select(steps, step.stage.name)  # an error where an input has not run
+    half = time.monotonic() + 30 * args.minutes
+    place, whole = tune_engine(recipe, steps, step, half)
+    how = tune_training(recipe, steps, end)
+    placement = recipe.placement.model_copy(update={"sampling": place})
+    args.out.write_text(yaml.safe_dump(placement.model_dump(mode="json", exclude_unset=True), sort_keys=False))
+    print(summary(recipe, placement, whole, how, args.out))
     return 0
 
 

@@ -14,9 +14,10 @@ from app.entry import begin
 if __name__ == "__main__":
     begin("closed")
 
-from app.errors import UserError
+from app.errors import one_clear_error
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.view", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", nargs="+", help="the run's folder or URI, such as runs/demo")
@@ -24,11 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from app.view.server import serve
 
-    try:
-        serve(args.run, args.port, lambda address: print(f"open {address}\nCtrl+C closes it", flush=True))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    serve(args.run, args.port, lambda address: print(f"open {address}\nCtrl+C closes it", flush=True))
     return 0
 
 

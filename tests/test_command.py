@@ -78,6 +78,15 @@ def test_options_reach_the_job_as_they_were_given(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_init_asks_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[list[str]] = []
+    monkeypatch.setattr("jobs.init.main", lambda given: heard.append(given) or 0)
+    done = CliRunner().invoke(cli, ["init", "--test", "b.jsonl"], input="world\na.jsonl\n")
+    assert done.exit_code == 0 and "Training problems (JSONL" in done.output
+    assert heard[0][:3] == ["--model=world", "--train=a.jsonl", "--test=b.jsonl"]
+    assert CliRunner().invoke(cli, ["init"], input="").exit_code == 1 and len(heard) == 1
+
+
 def test_help_has_every_command_with_an_example(said: Callable[..., str]) -> None:
     overview = said("--help")
     for name in typer.main.get_command(cli).commands:  # type: ignore[attr-defined]

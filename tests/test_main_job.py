@@ -48,6 +48,7 @@ def test_a_second_run_reuses_everything(finished: tuple[Path, Path, str]) -> Non
     assert "per-step DPO" in out
 
 
+@pytest.mark.slow
 def test_more_actors_and_other_places_ask_the_same(finished: tuple[Path, Path, str], tmp_path: Path) -> None:
     """Sampling again with two actors, smaller batches and other shards in flight gives the same ids."""
     recipe, runs, _ = finished

@@ -19,6 +19,8 @@ problems: {source: {kind: world, operations: [2, 3]}, train: 4, validation: 2, t
 sampling: {samples: 2}
 """
 
+SAMPLED = ["runs.rft={method: rft, steps: 1, teacher: false}"]
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -54,6 +56,8 @@ def recipe(tmp_path: Path) -> Path:
         ("name=a/b", "name: String should match pattern"),
         ("problems.test=null", "the world is unlimited: give problems.train"),
         ("runs.a={method: sft}", "runs.a: give exactly one of epochs and steps"),
+        ("rendering.template_arguments={thinking: true}", "rendering: template_arguments: only with template: chat"),
+        ("rendering.few_shot=[{statement: a}]", "rendering.few_shot.0.solution: Field required"),
         ("rendering.prompt=hello", "rendering.prompt: must contain {statement}"),
         ("sampling=3", "sampling: Input should be"),
         ("placement.sampling.actor=2", "unknown key (did you mean 'actors'?)"),
@@ -210,6 +214,23 @@ def test_the_plan_counts_kept_seeds_and_says_what_it_cannot_know(recipe: Path, t
 def test_a_renamed_default_of_training_names_its_new_name(recipe: Path) -> None:
     with pytest.raises(UserError, match="training.clip: is now called max_grad_norm"):
         load(str(recipe), ["runs.a={method: sft, steps: 1}", "training.clip=1"])
+
+
+def test_an_override_that_is_no_yaml_is_one_error(recipe: Path) -> None:
+    with pytest.raises(UserError, match=r"^--set name=\[a: the value is no YAML: expected ',' or"):
+        load(str(recipe), ["name=[a"])
+
+
+def test_settings_that_came_later_change_no_key_where_they_are_not_used(recipe: Path) -> None:
+    def settings(*overrides: str) -> dict[str, object]:
+        found = next(stage for stage in build(load(str(recipe), [*SAMPLED, *overrides])) if stage.kind == "sampling")
+        return found.settings
+
+    before = settings()
+    assert not {"top_k", "min_p"} & set(before) and "few_shot" not in before["rendering"]  # type: ignore[operator]
+    assert settings("sampling.top_k=20")["top_k"] == 20
+    shots = "rendering.few_shot=[{statement: '1 + 1?', solution: '2'}]"
+    assert settings(shots)["rendering"]["few_shot"][0]["solution"] == "2"  # type: ignore[index]
 
 
 def test_the_reference_is_that_of_the_classes() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from app.settings import ModelSettings, Settings
+from app.settings import ModelSettings, Settings, TemplateArguments
 
 
 class WorldSource(Settings):
@@ -82,9 +82,6 @@ class WorldWriter(Settings):
     kind: Literal["world"] = "world"
     careful: float = Field(default=0.3, ge=0, le=1)  # share of solutions with one operation a line throughout
     merge: tuple[float, float, float] = (0.2, 0.5, 0.3)  # weights of 1, 2, 3 operations a line in the others
-
-
-TemplateArguments = dict[str, bool | int | float | str]
 
 
 class VllmWriter(Settings):

@@ -15,7 +15,7 @@ const frame = (title, told, low, high, names) => {
 };
 const paint = (at) => `s${at % 6}`;
 const figure = (title, note, drawing, series) => {
-  const key = series.length < 2 ? [] : [make("ul", { class: "key" }, ...series.map((one) => make("li", { class: paint(one.at) }, one.name)))];
+  const key = !series.length ? [] : [make("ul", { class: "key" }, ...series.map((one) => make("li", { class: paint(one.at) }, one.name)))];
   return make("figure", {}, make("h3", {}, title), ...key, drawing, make("figcaption", { class: "note" }, note));
 };
 // Series of bars side by side: {name: [counts]}; ends are what the first and the last bar stand at.
@@ -28,7 +28,7 @@ const bars = (title, note, series, ends) => {
   names.forEach((name, row) => series[name].forEach((value, at) => drawing.append(make("rect",
     { class: paint(row), x: LEFT + room * at + 0.08 * room + width * row, y: y(value), width, height: BASE - y(value) },
     make("title", {}, `${name}: ${short(value)}`)))));
-  return figure(title, note, drawing, names.map((name, at) => ({ name, at })));
+  return figure(title, note, drawing, names.length < 2 ? [] : names.map((name, at) => ({ name, at })));
 };
 // Series of points joined by lines: [{name, at, x, y}], `at` being the number of its colour; a y of null is left out.
 const lines = (title, note, series, range, ends) => {

@@ -6,13 +6,15 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import fs as pafs
 
 from app.errors import UserError
 from app.plan import siblings
 from app.records import PreferencePair
 from app.store import Output, filesystem
-from app.view.traces import Samples
+from app.view.traces import Asked, Samples
 
 
 class RunView:
@@ -32,17 +34,58 @@ class RunView:
                     if found := self._newest(f"{kind}/{policy}", sampling=sampling.key):
                         outputs[kind] = found
                 self.samples[policy] = Samples(outputs, problems, self._pair_sets(sampling))
+        self.held_out: dict[str, str] = {}  # policies by name of their answers to held-out problems
+        for policy in self._names("evaluation"):
+            asked = self._newest(f"evaluation/{policy}")
+            if asked and (problems := self._source(asked)):
+                name = f"held-out, {policy}"
+                self.samples[name] = Samples({"sampling": asked, "verification": asked}, problems, {}, "verdicts")
+                self.held_out[name] = policy
         if not self.samples:
             raise UserError(f"{root}: no sampled traces there yet; eightfold status {root} tells how far it is")
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run has come to its report, after which its files stay."""
+        fs, folder = filesystem(self.root)
+        return bool(fs.get_file_info(posixpath.join(folder, "results.json")).type == pafs.FileType.File)
 
     def about(self) -> dict[str, Any]:
         """The run and its samples, with the values that filters can take."""
         told = {
-            name: {"traces": one.index.num_rows, "valued": _count(one, "valued"), "pits": _count(one, "pit")}
+            name: {
+                "traces": one.index.num_rows,
+                "valued": _count(one, "valued"),
+                "pits": _count(one, "pit"),
+                "against": self._others(name),
+                "outcomes": _words(one, "outcome"),
+                "reasons": _words(one, "reason"),
+            }
             for name, one in self.samples.items()
         }
-        outcomes = {word for one in self.samples.values() for word in one.index["outcome"].unique().to_pylist() if word}
-        return {"run": posixpath.basename(self.root.rstrip("/")), "samples": told, "outcomes": sorted(outcomes)}
+        return {"run": posixpath.basename(self.root.rstrip("/")), "samples": told}
+
+    def listed(self, name: str, asked: Asked, against: str, start: int) -> dict[str, Any]:
+        """A page of traces. `against` is `won:NAME`, right where those are wrong, `lost:NAME`, or empty."""
+        relation, _, other = against.partition(":")
+        among = self.samples[name].against(self.samples[other], relation == "won") if other else None
+        return self.samples[name].listed(asked, start, among)
+
+    def one(self, name: str, shard: int, row: int) -> dict[str, Any]:
+        """A trace with all that is known of it, and what other policies answered, where it is of a held-out problem."""
+        found = self.samples[name].one(shard, row)
+        answers = []
+        for other in self._others(name):
+            index = self.samples[other].index
+            mine = pc.equal(index["problem"].cast(pa.string()), found["problem"]["id"])
+            answers += [
+                {"samples": other} | one
+                for one in index.filter(pc.and_(mine, pc.equal(index["sample"], 0))).to_pylist()
+            ]
+        return found | {"answers": answers}
+
+    def _others(self, name: str) -> list[str]:
+        return [other for other in self.held_out if other != name] if name in self.held_out else []
 
     def trainings(self) -> dict[str, Output]:
         """The newest training of each run, those under way included."""
@@ -88,6 +131,10 @@ class RunView:
 
 def _count(samples: Samples, column: str) -> int:
     return int(samples.index[column].to_numpy().sum()) if samples.index.num_rows else 0
+
+
+def _words(samples: Samples, column: str) -> list[str]:
+    return sorted(word for word in samples.index[column].unique().to_pylist() if word)
 
 
 def report_of(root: str) -> bytes | None:

@@ -49,24 +49,34 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
         return lambda _: Response((FOLDER / name).read_bytes(), media_type=kind)
 
     def about(_: Request) -> Response:
+        for name, view in views.items():
+            if not view.settled:  # read again each time the page is opened
+                views[name] = RunView(view.root)
         return JSONResponse({name: view.about() for name, view in views.items()})
 
     def listed(request: Request) -> Response:
         query = request.query_params
         asked = Asked(
             query.get("outcome", ""),
+            query.get("reason", ""),
             query.get("finish", ""),
             bool(query.get("pit")),
             query.get("problem", ""),
             query.get("words", ""),
             query.get("sort", ""),
         )
-        samples = views[request.path_params["run"]].samples[request.path_params["policy"]]
-        return JSONResponse(samples.listed(asked, int(query.get("start", "0"))))
+        view, name = views[request.path_params["run"]], request.path_params["policy"]
+        return JSONResponse(view.listed(name, asked, query.get("against", ""), int(query.get("start", "0"))))
 
     def one(request: Request) -> Response:
         path = request.path_params
-        return JSONResponse(views[path["run"]].samples[path["policy"]].one(path["shard"], path["row"]))
+        return JSONResponse(views[path["run"]].one(path["policy"], path["shard"], path["row"]))
+
+    def rolled(request: Request) -> Response:
+        path = request.path_params
+        return JSONResponse(
+            views[path["run"]].samples[path["policy"]].rollouts(path["shard"], path["row"], path["step"])
+        )
 
     def plotted(request: Request) -> Response:
         return JSONResponse(figures(views[request.path_params["run"]].samples[request.path_params["policy"]]))
@@ -88,6 +98,7 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
         Route("/api/runs", guarded(about)),
         Route("/api/traces/{run}/{policy}", guarded(listed)),
         Route("/api/trace/{run}/{policy}/{shard:int}/{row:int}", guarded(one)),
+        Route("/api/rollouts/{run}/{policy}/{shard:int}/{row:int}/{step:int}", guarded(rolled)),
         Route("/api/plots/{run}/{policy}", guarded(plotted)),
         Route("/api/curves/{run}", guarded(trained)),
         Route("/report/{run}", guarded(report)),

@@ -26,6 +26,7 @@ class Asked:
     """Which traces a list is to show; empty: all of them."""
 
     outcome: str = ""
+    reason: str = ""
     finish: str = ""
     pit: bool = False  # only those with a first pit
     problem: str = ""
@@ -34,11 +35,16 @@ class Asked:
 
 
 class Samples:
-    """One policy's samples with their verdicts and, where there are any, step values and pairs."""
+    """One policy's samples with their verdicts and, where there are any, step values and pairs.
 
-    def __init__(self, outputs: dict[str, Output], problems: Output, pairs: dict[str, Output]) -> None:
+    `judged` is the kind of the verdicts' shards: an evaluation keeps them beside its traces.
+    """
+
+    def __init__(
+        self, outputs: dict[str, Output], problems: Output, pairs: dict[str, Output], judged: str = "part"
+    ) -> None:
         self.sampling, self.verification = outputs["sampling"], outputs.get("verification")
-        self.credit, self.problems, self.pairs = outputs.get("credit"), problems, pairs
+        self.credit, self.problems, self.pairs, self.judged = outputs.get("credit"), problems, pairs, judged
 
     @cached_property
     def index(self) -> pa.Table:
@@ -80,15 +86,26 @@ class Samples:
         """Outcome and reason by trace; none of a shard that is not judged yet."""
         if self.verification is None or shard not in self.verification.done_shards():
             return {}
-        columns = self.verification.read_shard(shard, ["trace_id", "outcome", "reason"]).to_pydict()
+        columns = self.verification.read_shard(shard, ["trace_id", "outcome", "reason"], self.judged).to_pydict()
         pairs = zip(columns["outcome"], columns["reason"], strict=True)
         return dict(zip(columns["trace_id"], pairs, strict=True))
 
-    def listed(self, asked: Asked, start: int = 0) -> dict[str, Any]:
-        """A page of the traces that were asked for, and how many there are in all."""
-        found = self.index
-        for column, wanted in (("outcome", asked.outcome), ("finish", asked.finish), ("problem", asked.problem)):
-            if wanted:
+    def first(self, right: bool) -> pa.Table:
+        """Rows of the index of each problem's sample 0, the greedy one of an evaluation, that are right, or wrong."""
+        correct = pc.equal(self.index["outcome"].cast(pa.string()), "correct")
+        return self.index.filter(pc.and_(pc.equal(self.index["sample"], 0), correct if right else pc.invert(correct)))
+
+    def against(self, other: Samples, won: bool) -> pa.Table:
+        """Those that are right where another policy's are wrong, or the other way round."""
+        mine, theirs = self.first(won), other.first(not won)
+        problems = theirs["problem"].cast(pa.string()).combine_chunks()
+        return mine.filter(pc.is_in(mine["problem"].cast(pa.string()), value_set=problems))
+
+    def listed(self, asked: Asked, start: int = 0, among: pa.Table | None = None) -> dict[str, Any]:
+        """A page of the traces that were asked for, of all or among some rows of the index, and how many there are."""
+        found = self.index if among is None else among
+        for column in ("outcome", "reason", "finish", "problem"):
+            if wanted := getattr(asked, column):
                 found = found.filter(pc.equal(found[column].cast(pa.string()), wanted))
         if asked.pit:
             found = found.filter(found["pit"])
@@ -134,10 +151,28 @@ class Samples:
             "pairs": list(self._pairs(trace.id)),
         }
 
+    def rollouts(self, shard: int, row: int, step: int) -> list[dict[str, Any]]:
+        """What credit sampled from behind a step of a trace; none where others' rollouts were enough."""
+        if self.credit is None or shard not in self.credit.done_shards("rollouts"):
+            return []
+        [trace] = Trace.from_table(self.sampling.read_shard(shard).slice(row, 1))
+        ends = {value.step: value.end for value in self._steps(shard, trace.id)}
+        if step not in ends:
+            raise UserError(f"no step {step} in trace {row} of shard {shard}")
+        start = [*trace.prompt_token_ids, *trace.token_ids[: ends[step]]]
+        drawn = self.credit.read_shard(shard, kind="rollouts")
+        mine = Trace.from_table(drawn.filter(pc.equal(drawn["problem_id"], trace.problem_id)))
+        verdicts = {v.trace_id: v for v in Verdict.from_table(self.credit.read_shard(shard, kind="verdicts"))}
+        return [
+            {"text": one.text, "finish": one.finish_reason, "outcome": verdicts[one.id].outcome}
+            for one in mine
+            if one.prompt_token_ids == start
+        ]
+
     def _verdict(self, shard: int, name: str) -> Verdict | None:
         if self.verification is None or shard not in self.verification.done_shards():
             return None
-        table = self.verification.read_shard(shard)
+        table = self.verification.read_shard(shard, kind=self.judged)
         return next(iter(Verdict.from_table(table.filter(pc.equal(table["trace_id"], name)))), None)
 
     def _steps(self, shard: int, name: str) -> list[StepValue]:

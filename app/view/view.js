@@ -78,9 +78,23 @@ const told = (value) => {
   if (marks.length) cell.append(make("div", {}, make("strong", {}, marks.join(" · "))));
   return cell;
 };
-const step = (value) => make("div", { class: value.first_pit ? "step pit" : "step" }, make("div", { class: "text" }, value.text), told(value));
+// A step, with a button that fetches what was rolled out from behind it.
+const step = (value, place) => {
+  const box = make("div", { class: value.first_pit ? "step pit" : "step" }, make("div", { class: "text" }, value.step ? value.text : "before the first step"), told(value));
+  if (!value.judged || value.low === value.high) return box;
+  const button = make("button", { type: "button", class: "more" }, "rollouts");
+  button.addEventListener("click", async () => {
+    const found = await fetched(`api/rollouts/${place}/${value.step}`);
+    const rows = found.map((one) => make("div", {}, make("span", { class: one.outcome }, one.outcome), ` · ended by ${one.finish}`, make("pre", {}, one.text)));
+    button.remove();
+    box.append(make("div", { class: "rolled" }, ...rows.length ? rows : [make("p", { class: "note" }, "None of its own: the problem's samples served.")]));
+  });
+  box.lastChild.append(button);
+  return box;
+};
 
-const show = (trace, run, policy, shard) => {
+const show = (trace, run, policy, shard, row) => {
+  const place = `${run}/${policy}/${shard}/${row}`;
   const verdict = trace.verdict || { outcome: "not judged", extracted: null, reason: "" };
   const parts = [
     make("h2", {}, "Problem ", trace.problem.id), make("pre", {}, trace.problem.statement),
@@ -88,8 +102,8 @@ const show = (trace, run, policy, shard) => {
     make("h2", {}, `Sample ${trace.sample}: `, make("span", { class: verdict.outcome }, verdict.outcome)),
     make("p", { class: "note" }, `answer ${verdict.extracted ?? "none"} · ${verdict.reason} · ${trace.tokens.toLocaleString("en")} tokens · ended by ${trace.finish}`),
   ];
-  if (trace.start) parts.push(make("div", { class: "step" }, make("div", { class: "note" }, "before the first step"), told(trace.start)));
-  if (trace.steps.length) parts.push(...trace.steps.map(step));
+  if (trace.start) parts.push(step(trace.start, place));
+  if (trace.steps.length) parts.push(...trace.steps.map((value) => step(value, place)));
   else parts.push(make("pre", {}, trace.text), make("p", { class: "note" }, `No step values: ${trace.unvalued}.`));
   for (const pair of trace.pairs) {
     parts.push(make("h2", {}, `Pair of ${pair.set}: this trace is ${pair.side}`),
@@ -98,6 +112,10 @@ const show = (trace, run, policy, shard) => {
       make("div", { class: "sides" },
         make("div", { class: "chosen" }, make("strong", {}, "chosen"), make("pre", {}, pair.chosen)),
         make("div", { class: "rejected" }, make("strong", {}, "rejected"), make("pre", {}, pair.rejected))));
+  }
+  if (trace.answers.length) {
+    const links = trace.answers.map((one) => make("li", {}, make("a", { href: `#${run}/${encodeURIComponent(one.samples)}/${one.shard}/${one.row}` }, one.samples), ": ", make("span", { class: one.outcome }, one.outcome)));
+    parts.push(make("h2", {}, "The same problem, by others"), make("ul", {}, ...links));
   }
   const others = trace.siblings.map((row) => make("a", { href: `#${run}/${policy}/${shard}/${row}` }, `row ${row}`));
   parts.push(make("h2", {}, "Samples of this problem"), make("p", {}, ...others.flatMap((link) => [link, " "])));
@@ -119,7 +137,17 @@ const open = async () => {
   if (found.length === 3 && found[0] === "plots") return draw(found[1], found[2]);
   if (found.length !== 4) return;
   const [run, policy, shard, row] = found;
-  show(await fetched(`api/trace/${run}/${policy}/${shard}/${row}`), run, policy, shard);
+  follow(...[run, policy].map(decodeURIComponent));
+  show(await fetched(`api/trace/${run}/${policy}/${shard}/${row}`), run, policy, shard, row);
+};
+// The list goes where a link led.
+const follow = (run, policy) => {
+  if (!runs[run]?.samples[policy] || (part("run") === run && part("policy") === policy)) return;
+  form.elements.run.value = run;
+  policies();
+  form.elements.policy.value = policy;
+  filters();
+  again();
 };
 const failed = (error) => { $("count").textContent = error.message; };
 const again = () => { start = 0; list().catch(failed); };
@@ -127,13 +155,25 @@ const drawn = () => {
   $("plots").href = `#plots/${here()}`;
   if (location.hash.startsWith("#plots/")) location.hash = `#plots/${here()}`;
 };
+const choices = (select, none, pairs) => {
+  const before = select.value;
+  select.replaceChildren(make("option", { value: "" }, none), ...pairs.map(([value, text]) => make("option", { value }, text)));
+  if (pairs.some(([value]) => value === before)) select.value = before;
+};
+const filters = () => {
+  const { outcomes, reasons, against } = runs[part("run")].samples[part("policy")];
+  choices(form.elements.outcome, "all", outcomes.map((name) => [name, name]));
+  choices(form.elements.reason, "all", reasons.map((name) => [name, name]));
+  choices(form.elements.against, "none", against.flatMap((name) => [[`won:${name}`, `right where ${name} is wrong`], [`lost:${name}`, `wrong where ${name} is right`]]));
+  $("against").hidden = !against.length;
+  drawn();
+};
 const policies = () => {
   const about = runs[part("run")];
   options(form.elements.policy, Object.keys(about.samples));
-  form.elements.outcome.replaceChildren(make("option", { value: "" }, "all"), ...about.outcomes.map((name) => make("option", {}, name)));
   $("run").textContent = about.run;
   $("report").href = `report/${encodeURIComponent(about.run)}`;
-  drawn();
+  filters();
 };
 
 const begin = async () => {
@@ -141,7 +181,7 @@ const begin = async () => {
   runs = await fetched("api/runs");
   options(form.elements.run, Object.keys(runs));
   policies();
-  form.addEventListener("input", (event) => { if (event.target.name === "run") policies(); else if (event.target.name === "policy") drawn(); again(); });
+  form.addEventListener("input", (event) => { if (event.target.name === "run") policies(); else if (event.target.name === "policy") filters(); again(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   $("before").addEventListener("click", () => { start = Math.max(0, start - 100); list().catch(failed); });
   $("after").addEventListener("click", () => { start += 100; list().catch(failed); });

@@ -265,6 +265,7 @@ def test_a_gate_keeps_a_start_that_no_candidate_beats(
     assert trained_policy(after) == kept and after.counts() == {"kept_start": 1.0}
 
 
+@pytest.mark.slow
 def test_a_gate_keeps_the_best_candidate(ray_local: str, make_context: MakeContext, tmp_path: Path) -> None:
     whole = make_context("sft", root=tmp_path / "whole", steps=4, schedule="constant", warmup=0)
     launch.run(whole)
@@ -278,6 +279,7 @@ def test_a_gate_keeps_the_best_candidate(ray_local: str, make_context: MakeConte
     assert close(weights(context.output.local("model")), weights(whole.output.local("model")), 0)
 
 
+@pytest.mark.slow
 def test_early_stopping_at_an_address(
     ray_local: str, make_context: MakeContext, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

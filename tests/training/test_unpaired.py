@@ -291,7 +291,14 @@ def test_labels_are_needed(make_context: Any, tmp_path: Path, method: str) -> No
 # -- under Ray Train --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "workers"), [("kto", 2), ("step_bce", 1), ("negatives", 1)])
+@pytest.mark.parametrize(
+    ("method", "workers"),
+    [
+        ("kto", 2),
+        pytest.param("step_bce", 1, marks=pytest.mark.slow),
+        pytest.param("negatives", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stage_trains_and_exports(
     ray_local: str, make_context: Any, make_trainer: MakeTrainer, tmp_path: Path, method: str, workers: int
 ) -> None:

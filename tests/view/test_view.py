@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, output in (*outputs.items(), ("pairs", pairs)):
         reads = {} if kind == "problems" else {"problems": "k", "sampling": "k"}
         output.finish({"finished": "2026-01-01", "inputs": reads, "folders": {"problems": "problems"}})
+    for name in HELD_OUT:
+        _evaluation(folder, name, outputs["sampling"])
     return folder
+
+
+HELD_OUT = {"base": ("incorrect", "correct", "incorrect"), "dpo": ("correct", "incorrect", "incorrect")}
+
+
+def _evaluation(folder: Path, policy: str, sampling: Output) -> None:
+    """Greedy answers of a policy to three problems, as HELD_OUT judges them, and a drawn one beside each."""
+    samples = [t for t in Trace.from_table(sampling.read_shard(0)) if t.sample < 2][:6]
+    traces = [replace(trace, id=f"{policy}-{trace.id}") for trace in samples]
+    said = dict(zip(dict.fromkeys(t.problem_id for t in traces), HELD_OUT[policy], strict=True))
+    outcomes = [said[t.problem_id] if t.sample == 0 else "correct" for t in traces]
+    verdicts = [Verdict(t.id, o, "1", o, "t", 0.0) for t, o in zip(traces, outcomes, strict=True)]
+    output = Output(str(folder), f"evaluation/{policy}", "k")
+    output.write_shard(0, Verdict.table(verdicts), kind="verdicts")
+    output.write_shard(0, Trace.table(traces))
+    output.finish({"finished": "2026-01-01", "inputs": {"problems": "k"}, "folders": {"problems": "problems"}})
 
 
 def _pairs(outputs: dict[str, Output], worker: CreditWorker) -> list[PreferencePair]:
@@ -96,7 +115,10 @@ def test_every_trace_is_there_and_filters_agree_with_the_files(client: TestClien
     assert all(row["pit"] for row in listed(client, sort="pit")["rows"][: len(pitted)])
     assert listed(client, start=len(verdicts) - 2)["rows"][-1] == listed(client)["rows"][-1] or len(verdicts) > 100
     about = client.get("/api/runs").json()["made"]
-    assert about["samples"]["base"]["pits"] == len(pitted) and "incorrect" in about["outcomes"]
+    base = about["samples"]["base"]
+    assert base["pits"] == len(pitted) and "incorrect" in base["outcomes"] and base["against"] == []
+    for reason in base["reasons"]:
+        assert listed(client, reason=reason)["total"] == sum(verdict.reason == reason for verdict in verdicts)
 
 
 def test_words_are_looked_for_in_the_texts(client: TestClient, root: Path) -> None:
@@ -126,6 +148,33 @@ def test_a_trace_that_credit_left_out_says_why(client: TestClient) -> None:
     row = next(row for row in listed(client, outcome="correct")["rows"] if not row["valued"])
     trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
     assert trace["steps"] == [] and "credit.correct_traces" in trace["unvalued"]
+
+
+def test_held_out_answers_are_found_by_who_is_right(client: TestClient) -> None:
+    def held_out(**asked: str) -> list[dict[str, Any]]:
+        return client.get("/api/traces/made/held-out, dpo", params=asked).json()["rows"]
+
+    greedy = [row for row in held_out() if row["sample"] == 0]
+    assert len(held_out()) == 6 and tuple(row["outcome"] for row in greedy) == HELD_OUT["dpo"]
+    assert held_out(against="won:held-out, base") == greedy[:1]
+    assert held_out(against="lost:held-out, base") == greedy[1:2]
+    assert held_out(against="lost:held-out, base", outcome="correct") == []
+    trace = client.get(f"/api/trace/made/held-out, dpo/0/{greedy[0]['row']}").json()
+    [answer] = trace["answers"]
+    assert (answer["samples"], answer["outcome"], answer["sample"]) == ("held-out, base", "incorrect", 0)
+    assert answer["problem"] == trace["problem"]["id"] and trace["verdict"]["outcome"] == "correct"
+
+
+def test_rollouts_of_a_step_are_those_that_its_value_counts(client: TestClient) -> None:
+    row = listed(client, pit="1")["rows"][0]
+    place = f"{row['shard']}/{row['row']}"
+    steps = client.get(f"/api/trace/made/base/{place}").json()["steps"]
+    seen = [step for step in steps if step["judged"] and step["low"] < step["high"]]
+    for step in seen:
+        rolled = client.get(f"/api/rollouts/made/base/{place}/{step['step']}").json()
+        assert len(rolled) == step["judged"]
+        assert sum(one["outcome"] == "correct" for one in rolled) == step["correct"]
+    assert seen and client.get(f"/api/rollouts/made/base/{place}/99").status_code == 404
 
 
 def test_plots_agree_with_the_files(client: TestClient, root: Path) -> None:
@@ -201,6 +250,11 @@ def test_a_run_that_goes_on_shows_what_is_there(root: Path, tmp_path: Path) -> N
     view = RunView(str(tmp_path / "live"))
     assert view.samples["base"].one(0, 0)["verdict"] is None
     assert json.dumps(view.about())
+    browser = TestClient(server.application({"live": view}, TOKEN))
+    before = browser.get("/api/runs", params={"token": TOKEN}).json()["live"]["samples"]["base"]["traces"]
+    output.write_shard(1, source.read_shard(1))
+    after = browser.get("/api/runs").json()["live"]["samples"]["base"]["traces"]
+    assert after == before + source.read_shard(1).num_rows
 
 
 @pytest.fixture
@@ -241,3 +295,13 @@ def test_a_browser_draws_the_plots(address: str, tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     for title in ("Mean Q by place in the trace", "First pits by place", "Problems by share of right traces"):
         assert f'aria-label="{title}' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_a_link_to_a_held_out_answer_takes_the_list_along(address: str, tmp_path: Path) -> None:
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    words += ["--virtual-time-budget=8000", "--dump-dom", f"{address}#made/held-out%2C%20dpo/0/0"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert "1 to 6 of 6 traces" in done.stdout and "The same problem, by others" in done.stdout
+    assert "right where held-out, base is wrong" in done.stdout
