@@ -184,6 +184,14 @@ class DecontaminationSettings(Settings):
         return value
 
 
+class MinHashSettings(Settings):
+    """Near duplicates among millions of problems (app/problems/minhash.py). The defaults are datatrove's."""
+
+    words: int = Field(default=5, ge=1)  # of an n-gram
+    bands: int = Field(default=14, ge=1)  # more find more that is less alike
+    rows: int = Field(default=8, ge=1)  # of a band; more find less that is less alike
+
+
 class SynthesisSettings(Settings):
     """New problems and their solutions, written from seed problems by a capable model."""
 
@@ -199,6 +207,7 @@ class SynthesisSettings(Settings):
     budget: SynthesisBudget = SynthesisBudget()
     difficulty: DifficultySettings | None = None
     near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams from which on one is dropped
+    minhash: MinHashSettings | None = None  # in place of `near_duplicate` for seeds and each other: for millions
     decontamination: DecontaminationSettings = DecontaminationSettings()
     keep_seeds: bool = False  # train on the seed problems as well, where they have a solution
 
