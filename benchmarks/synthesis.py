@@ -54,6 +54,7 @@ RULES: dict[str, dict[str, Any]] = {
     "16, agreement 0.6": {"solutions": 16, "agreement": 0.6},
     "16, margin 4": {"solutions": 16, "margin": 4},
     "16, margin 5": {"solutions": 16, "margin": 5},
+    "32, agreement 0.55": {"solutions": 32, "agreement": 0.55},
 }
 ERRORS = {"independent": 0.0, "30% alike": 0.3, "50% alike": 0.5}
 SEEDS = [Problem("seed", "Ann has 3 apples and buys 4 apples. How many apples has she?", "7", "train", "benchmark")]
