@@ -93,7 +93,7 @@ Place = Callable[[Path, Path], Any]  # puts a file of the run into a folder: a c
 
 
 def lay_out(thing: Thing, folder: Path, place: Place = shutil.copyfile) -> None:
-    """Fill a folder that is not there yet, or leave none. Raises UserError where it is, or the thing cannot stand alone."""
+    """Fill a folder that is not there yet, or leave none. Raises UserError where it is there, or cannot be filled."""
     if folder.exists():
         raise UserError(f"{folder}: is there already; give another folder")
     source = _model(thing) if thing.kind == MODELS else None
