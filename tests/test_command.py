@@ -114,3 +114,34 @@ def test_it_keeps_the_exit_code_of_the_job() -> None:
         [sys.executable, "-m", "jobs", "status", "runs/no-such"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2 and "error: runs/no-such: no such run" in done.stderr
+
+
+GRADER = """from app.records import Verdict
+
+
+class Grader:
+    def fingerprint(self): return "mine-1"
+    def equivalent(self, reference, answer): return reference == answer
+    async def judge(self, problem, text, finish_reason):
+        return Verdict("", "correct" if text == problem.answer else "incorrect", text, "own", "own", 0.0)
+"""
+
+
+def test_modules_of_the_working_directory_are_found_and_others_are_one_error(tmp_path: Path) -> None:
+    """A script has its own folder where `python -m` has the working directory: -P is like it."""
+    (tmp_path / "grader.py").write_text(GRADER)
+    (tmp_path / "traces.jsonl").write_text('{"reference": "7", "text": "7"}\n')
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def verify(name: str) -> subprocess.CompletedProcess[str]:
+        code = f"import sys; sys.path.append({str(ROOT)!r}); from jobs.__main__ import main; main()"
+        words = [sys.executable, "-P", "-c", code, "verify", "--traces=traces.jsonl", "--out=out.jsonl"]
+        return subprocess.run(
+            [*words, f"--verifier={name}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    done = verify("grader:Grader")
+    assert done.returncode == 0, done.stderr
+    assert '"outcome": "correct"' in (tmp_path / "out.jsonl").read_text()
+    done = verify("grdaer:Grader")
+    assert done.returncode == 2 and done.stderr.startswith("error: verification.verifier: grdaer:Grader cannot be made")
