@@ -57,8 +57,11 @@ def build(recipe: Recipe) -> list[Stage]:
 def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other. Raises UserError with the first that is missing."""
     unheld = recipe.evaluation.split == "validation" and not recipe.problems.may_validate
+    untested = recipe.evaluation.split == "test" and not recipe.problems.may_test
+    told = "name some in problems.source, or hold some out: problems.validation: 200, evaluation.split: validation"
     needs = [
         *_synthesis_needs(recipe),
+        (untested, f"evaluation.split is test, but the source has no test problems; {told}"),
         (recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part"),
         (unheld, "evaluation.split is validation: no validation problems; raise problems.validation"),
     ]

@@ -241,5 +241,5 @@ def test_the_reference_is_that_of_the_classes() -> None:
 def test_the_reference_has_types_bounds_defaults_and_what_a_key_does() -> None:
     rows = reference.text().splitlines()
     assert "| `samples` | integer, ≥ 1 | `8` | traces drawn of each problem |" in rows
-    assert "| `train` | text | required | file of training problems, .jsonl or .parquet |" in rows
+    assert "| `train` | text | required | file of training problems: .jsonl, .json, .csv or .parquet |" in rows
     assert [row for row in rows if row.startswith("| `min_advantage`") and "> 0" in row and "least gain" in row]

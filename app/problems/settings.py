@@ -22,8 +22,8 @@ class FileSource(Settings):
     """JSONL, JSON array, CSV or Parquet files, one a split; GSM8K's own format by default."""
 
     kind: Literal["file"]
-    train: str  # file of training problems, .jsonl or .parquet
-    test: str  # file of held-out problems
+    train: str  # file of training problems: .jsonl, .json, .csv or .parquet
+    test: str | None = None  # file of held-out problems; none: evaluation.split must be validation
     validation: str | None = None  # None: held out of the training file, by id
     question_field: str = "question"  # column of the statement
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
@@ -41,7 +41,7 @@ class HubSource(Settings):
     config: str | None = None  # of the data set, where it has several
     revision: str | None = None  # branch, tag or commit; none: main
     train_split: str = "train"  # split of training problems
-    test_split: str = "test"  # split of held-out problems
+    test_split: str | None = "test"  # split of held-out problems; none: evaluation.split must be validation
     validation_split: str | None = None  # none: held out of the training split, by id
     question_field: str = "question"  # column of the statement
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
@@ -68,6 +68,12 @@ class ProblemsSettings(Settings):
         fields = {"world": "", "file": "validation", "hub": "validation_split"}
         named = getattr(self.source, fields[self.source.kind], None)
         return bool(self.validation) or (self.validation is None and named is not None)
+
+    @property
+    def may_test(self) -> bool:
+        """Whether there are test problems: the world makes them, another source must name them."""
+        fields = {"world": "kind", "file": "test", "hub": "test_split"}
+        return getattr(self.source, fields[self.source.kind]) is not None
 
     @model_validator(mode="after")
     def _world_needs_counts(self) -> ProblemsSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,15 @@ def test_settings_that_came_later_change_no_key_at_their_defaults(tmp_path: Path
 
     assert not {"solution_field", "on_bad_row"} & settings().keys()
     assert settings(on_bad_row="skip")["on_bad_row"] == "skip"
+
+
+def test_no_test_file_is_needed_where_problems_are_held_out(tmp_path: Path) -> None:
+    train = jsonl(tmp_path / "train.jsonl", rows(10))
+    for body in ({"kind": "file", "train": train}, {"kind": "hub", "name": str(tmp_path), "test_split": None}):
+        problems = {"source": body, "validation": 3}
+        held_out = Recipe.model_validate({"name": "t", "problems": problems, "evaluation": {"split": "validation"}})
+        assert [stage.name for stage in build(held_out)] == ["problems", "evaluation/base", "report"]
+        found, counts = load(held_out.problems, 0)
+        assert counts == {"train": 7, "validation": 3} == Counter(problem.split for problem in found)
+        with pytest.raises(UserError, match=r"no test problems; name some in problems\.source, or hold some out"):
+            build(Recipe.model_validate({"name": "t", "problems": problems}))
