@@ -38,7 +38,8 @@ HOW = {"micro_batch", "micro_batch_tokens", "gradient_checkpointing", "checkpoin
 
 # Settings that came after runs were made: at what was the only way then they are in no key.
 LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}
-LATER_SOURCE = {"solution_field": None, "on_bad_row": "stop"}  # the same of problems.source
+LATER_PROBLEMS = {"test_seed": None}  # the same of problems
+LATER_SOURCE = {"solution_field": None, "on_bad_row": "stop"}  # of problems.source
 LATER_RENDERING: dict[str, Any] = {"few_shot": [], "template_arguments": {}}  # of rendering
 LATER_SAMPLING = {"top_k": None, "min_p": 0.0}  # of sampling
 
@@ -203,7 +204,7 @@ class Builder:
     # -- problems -----------------------------------------------------------------------------------------------------
 
     def problems(self) -> None:
-        settings = self.recipe.problems.model_dump(mode="json")
+        settings = as_before(self.recipe.problems.model_dump(mode="json"), LATER_PROBLEMS)
         settings["source"] = as_before(settings["source"], LATER_SOURCE)
         source = self.recipe.problems.source
         if source.kind == "file":  # what is in the files decides, not where they lie

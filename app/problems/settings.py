@@ -61,6 +61,11 @@ class ProblemsSettings(Settings):
     train: int | None = Field(default=None, ge=0)  # problems to learn from
     validation: int | None = Field(default=None, ge=0)  # held-out problems that training may look at
     test: int | None = Field(default=None, ge=1)  # held-out problems of the final evaluation
+    test_seed: int | None = None  # draws those, so that runs of other seeds have the same; none: the recipe's `seed`
+
+    def seed_of(self, split: str, seed: int) -> int:
+        """What draws the problems of a split, given the recipe's seed."""
+        return self.test_seed if split == "test" and self.test_seed is not None else seed
 
     @property
     def may_validate(self) -> bool:

@@ -15,7 +15,7 @@ def choose(problems: list[Problem], settings: ProblemsSettings, seed: int) -> li
     by_split: dict[str, list[Problem]] = {"train": [], "validation": [], "test": []}
     for problem in problems:
         by_split[problem.split].append(problem)
-    ranked = {split: _ranked(rows, seed, split) for split, rows in by_split.items()}
+    ranked = {split: _ranked(rows, settings.seed_of(split, seed), split) for split, rows in by_split.items()}
     if not ranked["validation"] and settings.validation:
         ranked["validation"], ranked["train"] = _hold_out(ranked["train"], settings.validation)
     chosen = []

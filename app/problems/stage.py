@@ -42,7 +42,9 @@ def load(
     if source.kind == "world":
         world = World(source.operations, source.distractors, source.amounts)
         counts = {split: getattr(settings, split) for split in SPLITS}
-        made = chain.from_iterable(each_problem(seed, count, split, world) for split, count in counts.items())
+        made = chain.from_iterable(
+            each_problem(settings.seed_of(split, seed), count, split, world) for split, count in counts.items()
+        )
         return disjoint(made), counts
     bad = BadRows(source.on_bad_row == "skip")
     problems = choose(from_files(source, bad) if source.kind == "file" else from_hub(source, bad), settings, seed)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.errors import UserError
 from app.problems.settings import FileSource, ProblemsSettings
 from app.problems.splits import check_disjoint, choose
+from app.problems.stage import load
 from app.records import Problem
 
 FILES = FileSource(kind="file", train="a", test="b")
@@ -59,3 +60,18 @@ def test_a_test_statement_in_training_is_an_error_whatever_its_case_and_spacing(
 def test_one_id_in_two_splits_is_an_error() -> None:
     with pytest.raises(UserError, match="'p1' occurs in two splits"):
         check_disjoint([*pool(), Problem("p1", "Something else?", "1", "test", "x")])
+
+
+def test_a_test_seed_keeps_the_test_while_other_splits_follow_the_seed() -> None:
+    settings = ProblemsSettings(source=FILES, train=10, test=4, test_seed=7)
+    one, other = (choose(pool(), settings, seed) for seed in (0, 1))
+    assert {p.id for p in one if p.split == "test"} == {p.id for p in other if p.split == "test"}
+    assert {p.id for p in one if p.split == "train"} != {p.id for p in other if p.split == "train"}
+    assert choose(pool(), settings, 7) == choose(pool(), ProblemsSettings(source=FILES, train=10, test=4), 7)
+
+
+def test_the_world_has_a_test_seed_too() -> None:
+    settings = ProblemsSettings(train=5, validation=2, test=5, test_seed=7)
+    one, other = ({p.id: p.split for p in load(settings, seed)[0]} for seed in (0, 1))
+    shared = one.keys() & other.keys()
+    assert {one[name] for name in shared} == {"test"} and len(shared) == 5
