@@ -39,6 +39,13 @@ HOW = {"micro_batch", "micro_batch_tokens", "gradient_checkpointing", "checkpoin
 # Settings that came after runs were made: at what was the only way then they are in no key.
 LATER = {"optimizer": "adamw", "betas": [0.9, 0.95]}
 LATER_SOURCE = {"solution_field": None, "on_bad_row": "stop"}  # the same of problems.source
+LATER_RENDERING: dict[str, Any] = {"few_shot": [], "template_arguments": {}}  # of rendering
+LATER_SAMPLING = {"top_k": None, "min_p": 0.0}  # of sampling
+
+
+def as_before(settings: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that came later, where they are what was the only way before."""
+    return {name: value for name, value in settings.items() if name not in later or value != later[name]}
 
 
 def build(recipe: Recipe) -> list[Stage]:
@@ -50,8 +57,11 @@ def build(recipe: Recipe) -> list[Stage]:
 def check(recipe: Recipe) -> None:
     """Parts of a recipe that need each other. Raises UserError with the first that is missing."""
     unheld = recipe.evaluation.split == "validation" and not recipe.problems.may_validate
+    untested = recipe.evaluation.split == "test" and not recipe.problems.may_test
+    told = "name some in problems.source, or hold some out: problems.validation: 200, evaluation.split: validation"
     needs = [
         *_synthesis_needs(recipe),
+        (untested, f"evaluation.split is test, but the source has no test problems; {told}"),
         (recipe.credit and not recipe.sampling, "credit needs sampling: add a sampling part"),
         (unheld, "evaluation.split is validation: no validation problems; raise problems.validation"),
     ]
@@ -138,7 +148,10 @@ class Builder:
         self.key_of: dict[str, str] = {}  # name -> key
         self.models = {BASE: recipe.model, **recipe.models}
         self.prints = {name: base_policy(model).fingerprint for name, model in self.models.items()}
-        self.common = {"base": self.prints[BASE], "rendering": recipe.rendering.model_dump(mode="json")}
+        self.common = {
+            "base": self.prints[BASE],
+            "rendering": as_before(recipe.rendering.model_dump(mode="json"), LATER_RENDERING),
+        }
         self.seeded = self.common | {"seed": recipe.seed}
         self.verifier = verifier_of(recipe.verification).fingerprint()
         self.judged = self.seeded | {"verifier": self.verifier}
@@ -191,11 +204,7 @@ class Builder:
 
     def problems(self) -> None:
         settings = self.recipe.problems.model_dump(mode="json")
-        settings["source"] = {
-            name: value
-            for name, value in settings["source"].items()
-            if name not in LATER_SOURCE or value != LATER_SOURCE[name]
-        }
+        settings["source"] = as_before(settings["source"], LATER_SOURCE)
         source = self.recipe.problems.source
         if source.kind == "file":  # what is in the files decides, not where they lie
             paths = {split: getattr(source, split) for split in ("train", "validation", "test")}
@@ -319,7 +328,8 @@ class Builder:
         """Traces of a policy, their verdicts and, where asked for, their step values."""
         recipe = recipe or self.recipe.asked_of(policy)
         assert recipe.sampling
-        settings = recipe.sampling.model_dump(mode="json") | self.seeded | self.served("sampling")
+        settings = as_before(recipe.sampling.model_dump(mode="json"), LATER_SAMPLING)
+        settings |= self.seeded | self.served("sampling")
         inputs = {"problems": self.source} | self.role("policy", policy, settings)
         more: dict[str, Any] = {"recipe": recipe, "after": after, "policy": self.models.get(policy)}
         if recipe.sampling.stopping:

@@ -158,7 +158,10 @@ def _apply(body: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {override}: {parent} holds a value, not keys")
         body = child
-    body[last] = yaml.safe_load(value)
+    try:
+        body[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is no YAML: {getattr(error, 'problem', error)}") from None
 
 
 OLD_METHODS = ("sft", "rft", "dpo", "step_dpo")

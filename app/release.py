@@ -93,22 +93,33 @@ Place = Callable[[Path, Path], Any]  # puts a file of the run into a folder: a c
 
 
 def lay_out(thing: Thing, folder: Path, place: Place = shutil.copyfile) -> None:
-    """Fill a folder that is not there yet. Raises UserError where it is, or where the thing cannot stand alone."""
+    """Fill a folder that is not there yet, or leave none. Raises UserError where it is there, or cannot be filled."""
     if folder.exists():
         raise UserError(f"{folder}: is there already; give another folder")
     source = _model(thing) if thing.kind == MODELS else None
-    folder.mkdir(parents=True)
-    if source:
-        for file in sorted(source.rglob("*")):
-            if file.is_file() and file.name not in (CARD, BASE):
-                (folder / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-                place(file.resolve(), folder / file.relative_to(source))
-    else:
-        _data(thing.output, folder)
-    card = model_card((source / CARD).read_text()) if source else data_card(thing)
-    manifests = json.dumps(behind(thing.output), indent=2, ensure_ascii=False)
-    (folder / CARD).write_text(OWN_PATH.sub(r"\1", card))
-    (folder / LINEAGE).write_text(OWN_PATH.sub(r"\1", manifests) + "\n")
+    if not source and not thing.output.done_shards("trl"):
+        raise UserError(f"{thing.label}: has no file with TRL's columns; run its recipe again")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        made = Path(temporary, folder.name)
+        made.mkdir()
+        if source:
+            _weights(source, made, place)
+        else:
+            _data(thing.output, made)
+        card = model_card((source / CARD).read_text()) if source else data_card(thing)
+        manifests = json.dumps(behind(thing.output), indent=2, ensure_ascii=False)
+        (made / CARD).write_text(OWN_PATH.sub(r"\1", card))
+        (made / LINEAGE).write_text(OWN_PATH.sub(r"\1", manifests) + "\n")
+        os.replace(made, folder)
+
+
+def _weights(source: Path, folder: Path, place: Place) -> None:
+    """The files of a model, but for what only its run can read."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file.name not in (CARD, BASE):
+            (folder / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            place(file.resolve(), folder / file.relative_to(source))
 
 
 def _model(thing: Thing) -> Path:

@@ -24,7 +24,7 @@ def load_library() -> None:
 class Renderer:
     """Renders for one model. The same text gives the same ids wherever it runs.
 
-    `template_arguments` are the chat template's own, such as enable_thinking.
+    `template_arguments` are the chat template's own, such as enable_thinking, beside those of the settings.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Renderer:
         trust_remote_code: bool = False,
         template_arguments: dict[str, Any] | None = None,
     ) -> None:
-        self.settings, self.arguments = settings, template_arguments or {}
+        self.settings, self.arguments = settings, settings.template_arguments | (template_arguments or {})
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model_path, revision, trust_remote_code)
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{model_path}: the tokenizer names no end token (eos_token); set one in its configuration")
@@ -51,13 +51,17 @@ class Renderer:
 
     def prompt(self, statement: str) -> str:
         """The text a policy sees for a problem."""
-        body = self.settings.prompt.replace("{statement}", statement)
+        shots = [(self._asked(shot.statement), shot.solution) for shot in self.settings.few_shot]
         if self.settings.template == "plain":
-            return (self.settings.system or "") + body
-        messages = [{"role": "user", "content": body}]
-        if self.settings.system:
-            messages.insert(0, {"role": "system", "content": self.settings.system})
-        return self.chat(messages)
+            solved = (f"{asked}{solution.rstrip()}\n\n" for asked, solution in shots)
+            return "".join([self.settings.system or "", *solved, self._asked(statement)])
+        messages = [{"role": "system", "content": self.settings.system}] if self.settings.system else []
+        for asked, solution in shots:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": solution}]
+        return self.chat([*messages, {"role": "user", "content": self._asked(statement)}])
+
+    def _asked(self, statement: str) -> str:
+        return self.settings.prompt.replace("{statement}", statement)
 
     def chat(self, messages: list[dict[str, str]]) -> str:
         """The text a policy sees after messages, by the model's chat template."""

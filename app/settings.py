@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.errors import nearest
 
@@ -24,12 +24,30 @@ class ModelSettings(Settings):
     trust_remote_code: bool = False  # run Python code that comes with the model
 
 
+TemplateArguments = dict[str, bool | int | float | str]
+
+
+class Shot(Settings):
+    """A solved problem."""
+
+    statement: str  # as a problem's
+    solution: str  # as it is to be written, the form of its answer included
+
+
 class RenderingSettings(Settings):
     """How a problem becomes a prompt: the model's chat template, or plain text."""
 
     template: Literal["plain", "chat"] = "plain"  # chat: the model's own chat template around the prompt
     prompt: str = "{statement}\n"  # what the model is asked; {statement} is the problem
-    system: str | None = None  # system message; chat only
+    system: str | None = None  # what stands before all else; chat: the system message
+    few_shot: tuple[Shot, ...] = ()  # solved problems that every prompt begins with; chat: as earlier turns
+    template_arguments: TemplateArguments = Field(default_factory=dict)  # of the chat template: enable_thinking: false
+
+    @model_validator(mode="after")
+    def _arguments_have_a_template(self) -> RenderingSettings:
+        if self.template_arguments and self.template == "plain":
+            raise ValueError("template_arguments: only with template: chat")
+        return self
 
     @field_validator("prompt")
     @classmethod

@@ -12,6 +12,7 @@ import json
 import random
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ if __name__ == "__main__":
 
 from app.problems.certificate import Decontamination
 from app.problems.contamination import EvaluationIndex
-from app.problems.filtering import Filter
-from app.problems.overlap import statement_digest
-from app.problems.settings import DecontaminationSettings, SynthesisSettings
+from app.problems.filtering import Filter, Index, index_of
+from app.problems.minhash import MinHashIndex
+from app.problems.overlap import NearIndex, statement_digest
+from app.problems.settings import DecontaminationSettings, MinHashSettings, SynthesisSettings
 from app.problems.sources import CALCULATOR_MARK, split_answer
 from app.problems.strategies import Material
 from app.problems.synthesis_stage import KEPT, Ledger
@@ -52,6 +54,7 @@ RULES: dict[str, dict[str, Any]] = {
     "16, agreement 0.6": {"solutions": 16, "agreement": 0.6},
     "16, margin 4": {"solutions": 16, "margin": 4},
     "16, margin 5": {"solutions": 16, "margin": 5},
+    "32, agreement 0.55": {"solutions": 32, "agreement": 0.55},
 }
 ERRORS = {"independent": 0.0, "30% alike": 0.3, "50% alike": 0.5}
 SEEDS = [Problem("seed", "Ann has 3 apples and buys 4 apples. How many apples has she?", "7", "train", "benchmark")]
@@ -143,7 +146,7 @@ def faults(each: int) -> list[Row]:
     drafts += [replace(draft, right=1.0) for draft in bases[len(drafts) :]]
     vote = RULES["8, agreement 0.6"]
     settings = settings_of(vote, len(drafts))
-    ledger = Ledger(settings, Decontamination(settings, held_out), Filter(seeds, settings.near_duplicate))
+    ledger = Ledger(settings, Decontamination(settings, held_out), Filter(seeds, index_of(settings)))
     rows, attempts = [], written(drafts, 0.0, vote, frozenset(statement_digest(seed.statement) for seed in seeds))
     for kind, some in zip((*FAULTS, "nothing: a sound draft"), chunked(attempts, each), strict=True):
         before = ledger.reasons
@@ -179,6 +182,46 @@ def planted(listed: int, others: int) -> list[Row]:
     return rows
 
 
+def duplicates(many: int) -> list[Row]:
+    """Statements a second of both indexes at the start and among many, and the memory of the one for many."""
+    rng, vocabulary = random.Random(0), [f"w{n}" for n in range(5_000)]
+
+    def speed(index: Index, count: int) -> float:
+        texts = [" ".join(rng.choices(vocabulary, k=45)) for _ in range(count)]
+        begin = time.process_time()
+        for text in texts:
+            if index.match(text) is None:
+                index.add(text, "synthetic")
+        return count / (time.process_time() - begin)
+
+    index, piece = MinHashIndex(MinHashSettings()), many // 50
+    first = speed(index, piece)
+    for _ in range(48):
+        speed(index, piece)
+    title = f"MinHash among {many:,} statements"
+    rows = [row(f"{title}, against its first {piece:,}", speed(index, piece), "statements/s", "start", first)]
+    rows.append(row(f"{title}: memory of one", index.memory / many, "bytes"))
+    rows.append(row(f"exact index, first {piece:,} statements", speed(NearIndex(0.8), piece), "statements/s"))
+    return rows
+
+
+def repeated(count: int) -> list[Row]:
+    """Share of changed GSM8K problems that each index calls near duplicates, by kind; last, of other problems."""
+    known = [item["question"] for item in gsm8k("test")][:count]
+    others = [item["question"] for item in gsm8k("train")][:count]
+    rows = []
+    indexes: dict[str, Index] = {"MinHash": MinHashIndex(MinHashSettings()), "exact index": NearIndex(0.8)}
+    for name, index in indexes.items():
+        for text in known:
+            index.add(text, "seed")
+        for kind, change in {**KINDS, "nothing alike": None}.items():
+            dice = random.Random(0)
+            texts = [new for text in known if (new := change(text, dice))] if change else others
+            found = sum(index.match(text) is not None for text in texts)
+            rows.append(replace(row(f"{name}: dropped, {kind}", found / len(texts), "share"), note=f"of {len(texts)}"))
+    return rows
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments(__doc__ or "").parse_args(argv)
     quick = options.quick
@@ -188,8 +231,10 @@ def main(argv: list[str] | None = None) -> int:
         few = {name: RULES[name] for name in ("8, agreement 0.6", "16, margin 5")}
         rows += votes("GSM8K's own answers", gsm8k_drafts(300 if quick else 1_319), few)
         rows += planted(1_319, 1_500 if quick else 7_473)
+        rows += repeated(1_319)
     else:
         rows.append(Row("GSM8K: not beside the checkout", None, "", note=f"no {GSM8K.name} folder; nothing measured"))
+    rows += duplicates(25_000 if quick else 1_000_000)
     publish(rows, options.json)
     return 0
 

@@ -19,6 +19,7 @@ SAID = {"view": "closed", "submit": "left; a job that was sent goes on in the cl
 def main() -> None:
     if COMPLETING not in os.environ:
         begin(SAID.get(next(iter(sys.argv[1:]), ""), RESUMABLE))
+        sys.path.append(os.getcwd())  # for graders, plugins and engines of yours: a script has its own folder there
     from jobs.commands import cli
 
     cli(prog_name="eightfold", complete_var=COMPLETING)

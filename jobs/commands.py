@@ -66,21 +66,24 @@ def start(
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-Model = Annotated[str, typer.Option(help="a folder, a hub name, or world (shipped)")]
+MODEL = "a folder, a hub name, or world (shipped)"
+TRAIN = "JSONL or Parquet: a question and an answer a row"
+TEST = "held-out problems of the same form"
+Model = Annotated[str, typer.Option(help=MODEL)]
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="folder or URI of what comes out; runs/... by default")]
 
 
 @cli.command(rich_help_panel="Runs")
 def init(
-    model: Model,
-    train: Annotated[str, typer.Option(metavar="FILE", help="JSONL or Parquet: a question and an answer a row")],
-    test: Annotated[str, typer.Option(metavar="FILE", help="held-out problems of the same form")],
+    model: Annotated[str, typer.Option(help=MODEL, prompt=f"The model ({MODEL})")],
+    train: Annotated[str, typer.Option(metavar="FILE", help=TRAIN, prompt=f"Training problems ({TRAIN})")],
+    test: Annotated[str, typer.Option(metavar="FILE", help=TEST, prompt=f"A file of {TEST}")],
     name: Annotated[str, typer.Option(help="of the run")] = "mine",
     out: Annotated[str | None, typer.Option(metavar="FILE", help="recipe to write; NAME.yaml by default")] = None,
     gpus: Annotated[int, typer.Option(metavar="N", help="GPUs to use; 0: CPUs alone")] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="the model is asked through its chat template")] = False,
 ) -> None:
-    """Write a recipe for your own model and problems.
+    """Write a recipe for your own model and problems. What is not given is asked for.
 
     [dim]eightfold init --model Qwen/Qwen3-0.6B --train train.jsonl --test test.jsonl --chat[/dim]
     """

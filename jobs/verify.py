@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from app.entry import begin
+from app.errors import one_clear_error
 
 if __name__ == "__main__":
     begin()
@@ -191,6 +192,7 @@ class Tally:
         return "\n".join(lines + self.shown)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     source = Source(options.traces)

@@ -78,6 +78,15 @@ def test_options_reach_the_job_as_they_were_given(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_init_asks_for_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[list[str]] = []
+    monkeypatch.setattr("jobs.init.main", lambda given: heard.append(given) or 0)
+    done = CliRunner().invoke(cli, ["init", "--test", "b.jsonl"], input="world\na.jsonl\n")
+    assert done.exit_code == 0 and "Training problems (JSONL" in done.output
+    assert heard[0][:3] == ["--model=world", "--train=a.jsonl", "--test=b.jsonl"]
+    assert CliRunner().invoke(cli, ["init"], input="").exit_code == 1 and len(heard) == 1
+
+
 def test_help_has_every_command_with_an_example(said: Callable[..., str]) -> None:
     overview = said("--help")
     for name in typer.main.get_command(cli).commands:  # type: ignore[attr-defined]
@@ -105,3 +114,34 @@ def test_it_keeps_the_exit_code_of_the_job() -> None:
         [sys.executable, "-m", "jobs", "status", "runs/no-such"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2 and "error: runs/no-such: no such run" in done.stderr
+
+
+GRADER = """from app.records import Verdict
+
+
+class Grader:
+    def fingerprint(self): return "mine-1"
+    def equivalent(self, reference, answer): return reference == answer
+    async def judge(self, problem, text, finish_reason):
+        return Verdict("", "correct" if text == problem.answer else "incorrect", text, "own", "own", 0.0)
+"""
+
+
+def test_modules_of_the_working_directory_are_found_and_others_are_one_error(tmp_path: Path) -> None:
+    """A script has its own folder where `python -m` has the working directory: -P is like it."""
+    (tmp_path / "grader.py").write_text(GRADER)
+    (tmp_path / "traces.jsonl").write_text('{"reference": "7", "text": "7"}\n')
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def verify(name: str) -> subprocess.CompletedProcess[str]:
+        code = f"import sys; sys.path.append({str(ROOT)!r}); from jobs.__main__ import main; main()"
+        words = [sys.executable, "-P", "-c", code, "verify", "--traces=traces.jsonl", "--out=out.jsonl"]
+        return subprocess.run(
+            [*words, f"--verifier={name}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    done = verify("grader:Grader")
+    assert done.returncode == 0, done.stderr
+    assert '"outcome": "correct"' in (tmp_path / "out.jsonl").read_text()
+    done = verify("grdaer:Grader")
+    assert done.returncode == 2 and done.stderr.startswith("error: verification.verifier: grdaer:Grader cannot be made")

@@ -95,6 +95,17 @@ def test_cards_carry_the_lineage_and_no_folder_of_this_machine(root: Path, tmp_p
     assert len(texts) == 4 and not [text for text in texts if "/home" in text or str(tmp_path) in text]
 
 
+def test_what_fails_leaves_no_folder(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = things(str(root))
+    Path(found["data/sft"].output.shard_path(0, "trl")).unlink()
+    (found["models/sft"].output.local("model") / "README.md").unlink()
+    assert main([str(root), "data/sft", "--to", str(tmp_path / "given")]) == 2
+    assert "data/sft: has no file with TRL's columns" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        main([str(root), "models/sft", "--to", str(tmp_path / "given")])
+    assert not list((tmp_path / "given").glob("*/*"))
+
+
 def test_what_training_wrote_without_a_recipe_is_found_too(root: Path) -> None:
     named = set(things(str(root)))
     (root / "index.json").unlink()
@@ -105,6 +116,7 @@ def test_what_training_wrote_without_a_recipe_is_found_too(root: Path) -> None:
     ("words", "says"),
     [
         (["models/stf", "--to", "given"], "models/stf: not in {root} (did you mean 'models/sft'?)"),
+        ([], "say where to: --to FOLDER, or --to-hub OWNER/NAME"),
         (["--to-hub", "name"], "--to-hub name: give OWNER/NAME"),
         (["models/sft", "--to", "{root}"], "{root}/models/sft: is there already; give another folder"),
     ],

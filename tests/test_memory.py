@@ -14,7 +14,7 @@ from app.memory import Shape, engine, shape_of, training
 from app.policy import WORLD_MODEL
 from app.sampling.settings import EnginePlacement
 from app.settings import ModelSettings
-from app.training.settings import PreferenceSettings, TrainPlacement
+from app.training.settings import PreferenceSettings, TrainPlacement, TrainSettings
 from jobs.run import main
 
 SEVEN = Shape(4096, 11008, 30, 32, 32, 128, 102400, False)  # deepseek-math-7b
@@ -72,3 +72,27 @@ def test_a_model_that_is_not_here_is_said(tmp_path: Path) -> None:
     assert shape_of(ModelSettings(path="nobody/nothing")) is None
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba", "hidden_size": 4}))
     assert shape_of(ModelSettings(path=str(tmp_path))) is None
+
+
+SHAPES = {
+    "Qwen2.5-1.5B": Shape(1536, 8960, 28, 12, 2, 128, 151936, True),
+    "DeepSeek-Math-7B": SEVEN,
+    "Qwen3-8B": Shape(4096, 12288, 36, 32, 8, 128, 151936, False),
+    "Llama-3.1-70B": Shape(8192, 28672, 80, 64, 8, 128, 128256, False),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_table_of_sizes_is_what_plan_says(name: str) -> None:
+    """docs/sizing.md."""
+    page = (Path(__file__).parents[1] / "docs" / "sizing.md").read_text()
+    [row] = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", page, re.MULTILINE)
+    *trained, weights, room = row.split(" | ")
+    ways = [({}, 0, 1), ({}, 2, 8), ({}, 3, 8), ({"r": 16}, 0, 1), ({"r": 16}, 3, 8)]
+    for told, (lora, stage, workers) in zip(trained, ways, strict=True):
+        body = {"steps": 1, "micro_batch_tokens": 8192, "gradient_checkpointing": True, "lora": lora or None}
+        place = TrainPlacement(workers=workers, gpus=1, zero_stage=stage)  # type: ignore[arg-type]
+        said = training(SHAPES[name], TrainSettings.model_validate(body), place, 1, None)
+        assert f": {float(told.replace(',', '')):.1f} GiB a worker" in said
+    said = engine(SHAPES[name], EnginePlacement(gpus=1), 80)
+    assert f"weights {weights} GiB" in said and (f"room for {room} tokens" in said or room in said)

@@ -19,6 +19,8 @@ problems: {source: {kind: world, operations: [2, 3]}, train: 4, validation: 2, t
 sampling: {samples: 2}
 """
 
+SAMPLED = ["runs.rft={method: rft, steps: 1, teacher: false}"]
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -54,6 +56,8 @@ def recipe(tmp_path: Path) -> Path:
         ("name=a/b", "name: String should match pattern"),
         ("problems.test=null", "the world is unlimited: give problems.train"),
         ("runs.a={method: sft}", "runs.a: give exactly one of epochs and steps"),
+        ("rendering.template_arguments={thinking: true}", "rendering: template_arguments: only with template: chat"),
+        ("rendering.few_shot=[{statement: a}]", "rendering.few_shot.0.solution: Field required"),
         ("rendering.prompt=hello", "rendering.prompt: must contain {statement}"),
         ("sampling=3", "sampling: Input should be"),
         ("placement.sampling.actor=2", "unknown key (did you mean 'actors'?)"),
@@ -212,6 +216,23 @@ def test_a_renamed_default_of_training_names_its_new_name(recipe: Path) -> None:
         load(str(recipe), ["runs.a={method: sft, steps: 1}", "training.clip=1"])
 
 
+def test_an_override_that_is_no_yaml_is_one_error(recipe: Path) -> None:
+    with pytest.raises(UserError, match=r"^--set name=\[a: the value is no YAML: expected ',' or"):
+        load(str(recipe), ["name=[a"])
+
+
+def test_settings_that_came_later_change_no_key_where_they_are_not_used(recipe: Path) -> None:
+    def settings(*overrides: str) -> dict[str, object]:
+        found = next(stage for stage in build(load(str(recipe), [*SAMPLED, *overrides])) if stage.kind == "sampling")
+        return found.settings
+
+    before = settings()
+    assert not {"top_k", "min_p"} & set(before) and "few_shot" not in before["rendering"]  # type: ignore[operator]
+    assert settings("sampling.top_k=20")["top_k"] == 20
+    shots = "rendering.few_shot=[{statement: '1 + 1?', solution: '2'}]"
+    assert settings(shots)["rendering"]["few_shot"][0]["solution"] == "2"  # type: ignore[index]
+
+
 def test_the_reference_is_that_of_the_classes() -> None:
     """Where this fails: `make docs-reference`."""
     assert reference.FILE.read_text() == reference.text()
@@ -220,5 +241,5 @@ def test_the_reference_is_that_of_the_classes() -> None:
 def test_the_reference_has_types_bounds_defaults_and_what_a_key_does() -> None:
     rows = reference.text().splitlines()
     assert "| `samples` | integer, ≥ 1 | `8` | traces drawn of each problem |" in rows
-    assert "| `train` | text | required | file of training problems, .jsonl or .parquet |" in rows
+    assert "| `train` | text | required | file of training problems: .jsonl, .json, .csv or .parquet |" in rows
     assert [row for row in rows if row.startswith("| `min_advantage`") and "> 0" in row and "least gain" in row]

@@ -42,6 +42,25 @@ def test_braces_in_a_statement_are_text() -> None:
     assert odd.prompt("the set {1, 2} {statement}") == "S Q: the set {1, 2} {statement}\n"
 
 
+def test_solved_problems_stand_before_the_question(tmp_path: Path) -> None:
+    shots = ({"statement": "1 + 1?", "solution": "2\n"}, {"statement": "2 + 2?", "solution": "4"})
+    plain = RenderingSettings.model_validate({"prompt": "Q: {statement}\nA: ", "system": "S ", "few_shot": shots})
+    assert (
+        Renderer(str(WORLD_MODEL), plain).prompt("3 + 3?") == "S Q: 1 + 1?\nA: 2\n\nQ: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA: "
+    )
+    folder = Path(shutil.copytree(WORLD_MODEL, tmp_path / "model"))
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if thinking %}<think>{% endif %}"
+    (folder / "chat_template.jinja").write_text(template)
+    body = {
+        "template": "chat",
+        "prompt": "{statement}",
+        "few_shot": shots[1:],
+        "template_arguments": {"thinking": True},
+    }
+    told = Renderer(str(folder), RenderingSettings.model_validate(body)).prompt("3 + 3?")
+    assert told == "<user>2 + 2?<assistant>4<user>3 + 3?<think>"
+
+
 def test_chat_needs_a_template() -> None:
     with pytest.raises(UserError, match="the tokenizer has no chat template; use plain"):
         Renderer(str(WORLD_MODEL), RenderingSettings(template="chat"))

@@ -71,7 +71,7 @@ def samples_are_rollouts(sampling: SamplingSettings, credit: CreditSettings) -> 
     Under quotas they may not. A search that stops at its first right trace calls that one of n, and the mean of 1/n is
     too high: .26 where a trace is right with chance .1.
     """
-    return sampling.stopping is None and sampling.temperature == credit.temperature and sampling.top_p == 1
+    return sampling.stopping is None and sampling.temperature == credit.temperature and not sampling.truncated
 
 
 def judge_texts(verifier: Verifier) -> Judge:

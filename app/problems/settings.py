@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from app.settings import ModelSettings, Settings
+from app.settings import ModelSettings, Settings, TemplateArguments
 
 
 class WorldSource(Settings):
@@ -22,8 +22,8 @@ class FileSource(Settings):
     """JSONL, JSON array, CSV or Parquet files, one a split; GSM8K's own format by default."""
 
     kind: Literal["file"]
-    train: str  # file of training problems, .jsonl or .parquet
-    test: str  # file of held-out problems
+    train: str  # file of training problems: .jsonl, .json, .csv or .parquet
+    test: str | None = None  # file of held-out problems; none: evaluation.split must be validation
     validation: str | None = None  # None: held out of the training file, by id
     question_field: str = "question"  # column of the statement
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
@@ -41,7 +41,7 @@ class HubSource(Settings):
     config: str | None = None  # of the data set, where it has several
     revision: str | None = None  # branch, tag or commit; none: main
     train_split: str = "train"  # split of training problems
-    test_split: str = "test"  # split of held-out problems
+    test_split: str | None = "test"  # split of held-out problems; none: evaluation.split must be validation
     validation_split: str | None = None  # none: held out of the training split, by id
     question_field: str = "question"  # column of the statement
     answer_field: str = "answer"  # column of the answer, or of a solution that ends in it
@@ -69,6 +69,12 @@ class ProblemsSettings(Settings):
         named = getattr(self.source, fields[self.source.kind], None)
         return bool(self.validation) or (self.validation is None and named is not None)
 
+    @property
+    def may_test(self) -> bool:
+        """Whether there are test problems: the world makes them, another source must name them."""
+        fields = {"world": "kind", "file": "test", "hub": "test_split"}
+        return getattr(self.source, fields[self.source.kind]) is not None
+
     @model_validator(mode="after")
     def _world_needs_counts(self) -> ProblemsSettings:
         if self.source.kind == "world" and None in (self.train, self.validation, self.test):
@@ -82,9 +88,6 @@ class WorldWriter(Settings):
     kind: Literal["world"] = "world"
     careful: float = Field(default=0.3, ge=0, le=1)  # share of solutions with one operation a line throughout
     merge: tuple[float, float, float] = (0.2, 0.5, 0.3)  # weights of 1, 2, 3 operations a line in the others
-
-
-TemplateArguments = dict[str, bool | int | float | str]
 
 
 class VllmWriter(Settings):
@@ -187,6 +190,14 @@ class DecontaminationSettings(Settings):
         return value
 
 
+class MinHashSettings(Settings):
+    """Near duplicates among millions of problems (app/problems/minhash.py). The defaults are datatrove's."""
+
+    words: int = Field(default=5, ge=1)  # of an n-gram
+    bands: int = Field(default=14, ge=1)  # more find more that is less alike
+    rows: int = Field(default=8, ge=1)  # of a band; more find less that is less alike
+
+
 class SynthesisSettings(Settings):
     """New problems and their solutions, written from seed problems by a capable model."""
 
@@ -202,6 +213,7 @@ class SynthesisSettings(Settings):
     budget: SynthesisBudget = SynthesisBudget()
     difficulty: DifficultySettings | None = None
     near_duplicate: float = Field(default=0.8, gt=0, le=1)  # Jaccard of word 3-grams from which on one is dropped
+    minhash: MinHashSettings | None = None  # in place of `near_duplicate` for seeds and each other: for millions
     decontamination: DecontaminationSettings = DecontaminationSettings()
     keep_seeds: bool = False  # train on the seed problems as well, where they have a solution
 

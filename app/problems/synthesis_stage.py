@@ -15,7 +15,7 @@ from typing import Any
 from app.errors import UserError
 from app.problems.certificate import FILE as CERTIFICATE
 from app.problems.certificate import Decontamination
-from app.problems.filtering import Filter
+from app.problems.filtering import Filter, index_of
 from app.problems.rates import Rate, histogram, outside
 from app.problems.refill import Spent, next_shards
 from app.problems.select import Problems, write_problems
@@ -112,7 +112,7 @@ def run(context: StageContext) -> None:
     seeds = Problem.from_table(source.read())
     train = sorted((p for p in seeds if p.split == "train"), key=lambda p: p.id)
     evaluation = Decontamination(settings, (p for p in seeds if p.split != "train"))
-    ledger = Ledger(settings, evaluation, Filter(train, settings.near_duplicate))
+    ledger = Ledger(settings, evaluation, Filter(train, index_of(settings)))
     if settings.writer.kind == "world":
         made = _from_world(context.recipe, settings)
         kept: Iterator[Problem] = iter([p for p in made if _world_end(ledger, p) == KEPT])

@@ -24,6 +24,13 @@ class Request:
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
+
+    @property
+    def cut(self) -> dict[str, float]:
+        """top_k and min_p where they are asked for, by the names they have in vLLM and SGLang."""
+        return ({"top_k": self.top_k} if self.top_k else {}) | ({"min_p": self.min_p} if self.min_p else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class OpenAIEngine(Engine):
             "temperature": request.temperature,
             "top_p": request.top_p,
             "seed": request.seed,
-            "extra_body": {"return_token_ids": True},
+            "extra_body": {"return_token_ids": True, **request.cut},
         }
         try:
             answer, seconds = await self._post(self._client.completions, body)

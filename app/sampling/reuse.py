@@ -83,7 +83,8 @@ async def continue_cut(
         return as_it_was
     again = seed_from(seed, trace.id, "continued", len(trace.token_ids))
     try:
-        done = await engine.generate(Request(trace.id, prompt, again, left, settings.temperature, settings.top_p))
+        cut = (settings.top_p, settings.top_k, settings.min_p)
+        done = await engine.generate(Request(trace.id, prompt, again, left, settings.temperature, *cut))
     except PromptTooLong:
         return as_it_was
     tokens = [*trace.token_ids, *done.token_ids]

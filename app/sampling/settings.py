@@ -36,10 +36,17 @@ class SamplingSettings(Settings):
     samples: int = Field(default=8, ge=1)  # traces drawn of each problem
     temperature: float = Field(default=1.0, ge=0)  # 0: greedy, one trace is enough then
     top_p: float = Field(default=1.0, gt=0, le=1)  # smallest set of next tokens that has this probability
+    top_k: int | None = Field(default=None, ge=1)  # so many of the likeliest next tokens; none: all
+    min_p: float = Field(default=0.0, ge=0, le=1)  # next tokens at least so many times as likely as the likeliest
     max_tokens: int = Field(default=512, ge=1)  # of one trace; it is cut there
     continued_at: tuple[int, ...] = ()  # traces are drawn to these lengths first, and those cut there go on from there
     problems_per_shard: int = Field(default=32, ge=1)  # problems of one file: what a stopped run repeats at most
     stopping: Stopping | None = None  # quotas at which a problem is done; none: all samples are drawn
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some next tokens cannot be drawn at all."""
+        return self.top_p < 1 or self.top_k is not None or self.min_p > 0
 
     @property
     def cuts(self) -> tuple[int, ...]:

@@ -51,6 +51,7 @@ class SglangEngine(Engine):
             "temperature": request.temperature,
             "top_p": request.top_p,
             "sampling_seed": request.seed,
+            **request.cut,
         }
         with self.meter.request() as span:
             body = {"rid": request.id, "input_ids": list(request.prompt_token_ids), "sampling_params": asked}

@@ -94,6 +94,7 @@ class VllmEngine(Engine):
             "seed": request.seed,
             "max_tokens": check_fits(request, self.context_length),
             "detokenize": False,
+            **request.cut,
         }
 
     async def generate(self, request: Request) -> Completion:

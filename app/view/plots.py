@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from app.remote_folder import file_of
 from app.store import Output
@@ -54,11 +52,7 @@ def credit_figures(credit: Output) -> dict[str, Any]:
 
 def difficulty(samples: Samples) -> list[int]:
     """Problems by the share of their judged traces that are right, in tenths; those that are all right in the last."""
-    outcome = samples.index["outcome"].cast(pa.string())
-    judged = pc.is_in(outcome, value_set=pa.array(["correct", "incorrect", "unparsed"]))
-    right = pc.equal(outcome, "correct").cast(pa.float64())
-    table = pa.table({"problem": samples.index["problem"].cast(pa.string()), "right": right}).filter(judged)
-    shares = table.group_by("problem").aggregate([("right", "mean")])["right_mean"].to_numpy()
+    shares = samples.shares["share"].to_numpy()
     return [int(count) for count in np.histogram(shares, TENTHS, (0, 1))[0]]
 
 

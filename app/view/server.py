@@ -62,6 +62,7 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
             query.get("finish", ""),
             bool(query.get("pit")),
             query.get("problem", ""),
+            query.get("solved", ""),
             query.get("words", ""),
             query.get("sort", ""),
         )

@@ -5,7 +5,7 @@ Texts, tokens and step values are no part of the index: they are read from their
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -20,6 +20,12 @@ from app.store import Output
 PAGE = 100  # traces a page of the list
 SORTS = {"": [], "problem": [("problem", "ascending"), ("sample", "ascending")], "pit": [("pit", "descending")]}
 
+SOLVED: dict[str, Callable[[Any], Any]] = {
+    "none": lambda share: pc.equal(share, 0),
+    "some": lambda share: pc.and_(pc.greater(share, 0), pc.less(share, 1)),
+    "all": lambda share: pc.equal(share, 1),
+}
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -30,6 +36,7 @@ class Asked:
     finish: str = ""
     pit: bool = False  # only those with a first pit
     problem: str = ""
+    solved: str = ""  # of the problem: by none, some or all of its judged traces
     words: str = ""  # in the trace's text, upper and lower case alike
     sort: str = ""
 
@@ -90,6 +97,15 @@ class Samples:
         pairs = zip(columns["outcome"], columns["reason"], strict=True)
         return dict(zip(columns["trace_id"], pairs, strict=True))
 
+    @cached_property
+    def shares(self) -> pa.Table:
+        """A row a problem: the share of its judged traces that are right."""
+        outcome = self.index["outcome"].cast(pa.string())
+        judged = pc.is_in(outcome, value_set=pa.array(["correct", "incorrect", "unparsed"]))
+        right = pc.equal(outcome, "correct").cast(pa.float64())
+        table = pa.table({"problem": self.index["problem"].cast(pa.string()), "share": right}).filter(judged)
+        return table.group_by("problem").aggregate([("share", "mean")]).rename_columns(["problem", "share"])
+
     def first(self, right: bool) -> pa.Table:
         """Rows of the index of each problem's sample 0, the greedy one of an evaluation, that are right, or wrong."""
         correct = pc.equal(self.index["outcome"].cast(pa.string()), "correct")
@@ -109,6 +125,9 @@ class Samples:
                 found = found.filter(pc.equal(found[column].cast(pa.string()), wanted))
         if asked.pit:
             found = found.filter(found["pit"])
+        if asked.solved:
+            problems = self.shares.filter(SOLVED[asked.solved](self.shares["share"]))["problem"].combine_chunks()
+            found = found.filter(pc.is_in(found["problem"].cast(pa.string()), value_set=problems))
         if asked.words:
             found = self._with_words(found, asked.words)
         if order := SORTS.get(asked.sort):

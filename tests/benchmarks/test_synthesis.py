@@ -40,3 +40,9 @@ def test_the_writer_errs_as_it_says(alike: float, expected: float) -> None:
     assert said["12"] / 2000 == pytest.approx(draft.right, abs=0.05)
     assert draft.wrong[0] == "5" and "12" not in draft.wrong
     assert said["5"] / wrong == pytest.approx(expected, abs=0.1)
+
+
+def test_both_indexes_are_measured() -> None:
+    fast, memory, exact = synthesis.duplicates(1_000)
+    assert (fast.value or 0) > 0 and fast.peer_value and (exact.value or 0) > 0
+    assert 100 < (memory.value or 0) < 1000

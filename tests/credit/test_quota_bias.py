@@ -57,5 +57,6 @@ def test_only_draws_of_a_fixed_number_and_the_same_kind_are_rollouts() -> None:
     credit, plain = CreditSettings(temperature=1.0), SamplingSettings(temperature=1.0)
     assert samples_are_rollouts(plain, credit)
     assert not samples_are_rollouts(QUOTAS, credit)
-    assert not samples_are_rollouts(SamplingSettings(top_p=0.9), credit)
+    for cut in ({"top_p": 0.9}, {"top_k": 20}, {"min_p": 0.05}):
+        assert not samples_are_rollouts(SamplingSettings.model_validate(cut), credit)
     assert not samples_are_rollouts(SamplingSettings(temperature=0.5), credit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.problems.filtering import Filter
+from app.problems.overlap import NearIndex
 from app.records import Problem
 
 LONG = "Maya has twelve apples and then she buys {} more apples at the big market on Monday before she eats two of them"
@@ -13,7 +14,7 @@ def problem(name: str, statement: str) -> Problem:
 
 
 def test_each_reason_is_named() -> None:
-    made = Filter([problem("s", LONG.format("seven"))], 0.6)
+    made = Filter([problem("s", LONG.format("seven"))], NearIndex(0.6))
     candidates = [
         (LONG.format("seven").upper(), "exact duplicate of seed"),
         (LONG.format("nine"), "near duplicate of seed"),

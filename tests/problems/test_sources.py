@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.errors import UserError
+from app.graph import build
 from app.problems.rows import BadRows
 from app.problems.settings import FileSource, HubSource, ProblemsSettings
 from app.problems.sources import from_files, from_hub, split_answer
 from app.problems.stage import SKIPPED, load
+from app.recipe import Recipe
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 
@@ -207,3 +210,26 @@ def test_gsm8k_whole() -> None:
     splits = [p.split for p in problems]
     assert (splits.count("train"), splits.count("validation"), splits.count("test")) == (6973, 500, 1319)
     assert len({p.id for p in problems}) == len(problems)
+
+
+def test_settings_that_came_later_change_no_key_at_their_defaults(tmp_path: Path) -> None:
+    asked = source(tmp_path, rows(2))
+
+    def settings(**changes: Any) -> dict[str, Any]:
+        problems = ProblemsSettings(source=asked.model_copy(update=changes))
+        return build(Recipe(name="t", problems=problems))[0].settings["source"]
+
+    assert not {"solution_field", "on_bad_row"} & settings().keys()
+    assert settings(on_bad_row="skip")["on_bad_row"] == "skip"
+
+
+def test_no_test_file_is_needed_where_problems_are_held_out(tmp_path: Path) -> None:
+    train = jsonl(tmp_path / "train.jsonl", rows(10))
+    for body in ({"kind": "file", "train": train}, {"kind": "hub", "name": str(tmp_path), "test_split": None}):
+        problems = {"source": body, "validation": 3}
+        held_out = Recipe.model_validate({"name": "t", "problems": problems, "evaluation": {"split": "validation"}})
+        assert [stage.name for stage in build(held_out)] == ["problems", "evaluation/base", "report"]
+        found, counts = load(held_out.problems, 0)
+        assert counts == {"train": 7, "validation": 3} == Counter(problem.split for problem in found)
+        with pytest.raises(UserError, match=r"no test problems; name some in problems\.source, or hold some out"):
+            build(Recipe.model_validate({"name": "t", "problems": problems}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from time import time
 
@@ -64,6 +64,17 @@ def test_completion_sends_token_ids_and_returns_them() -> None:
         "seed": 7,
         "return_token_ids": True,
     }
+
+
+def test_a_cut_of_the_next_tokens_is_asked_for_where_there_is_one() -> None:
+    seen = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.content))
+        return httpx2.Response(200, json=ANSWER)
+
+    asyncio.run(engine(serve).generate(replace(REQUEST, top_k=20, min_p=0.05)))
+    assert (seen[0]["top_k"], seen[0]["min_p"], seen[0]["return_token_ids"]) == (20, 0.05, True)
 
 
 def test_chat_answers_with_text() -> None:

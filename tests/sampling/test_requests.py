@@ -13,7 +13,7 @@ from app.sampling.scripted import ScriptedEngine, digits
 from app.sampling.settings import SamplingSettings
 
 PROBLEM = Problem("p-1", "How many?", "3", "train", "test")
-SETTINGS = SamplingSettings(samples=5, max_tokens=20, temperature=0.7, top_p=0.9)
+SETTINGS = SamplingSettings(samples=5, max_tokens=20, temperature=0.7, top_p=0.9, top_k=20, min_p=0.05)
 
 
 def test_sample_n_keeps_every_sample_with_its_own_seed() -> None:
@@ -26,7 +26,7 @@ def test_sample_n_keeps_every_sample_with_its_own_seed() -> None:
     assert len({t.seed for t in traces}) == 5
     for request in engine.requests:
         assert (request.prompt_token_ids, request.max_tokens) == ((5, 6), 20)
-        assert (request.temperature, request.top_p) == (0.7, 0.9)
+        assert (request.temperature, request.top_p, request.top_k, request.min_p) == (0.7, 0.9, 20, 0.05)
     by_id = {r.id: r for r in engine.requests}
     for trace, done in pairs:
         assert done == digits(by_id[trace.id])

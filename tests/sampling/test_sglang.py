@@ -92,7 +92,7 @@ def asked(engine: SglangEngine, *prompts: tuple[int, ...]) -> list[Any]:
 
     async def run() -> list[Any]:
         try:
-            requests = [Request(f"r{i}", prompt, 11, 5, 0.5, 0.9) for i, prompt in enumerate(prompts)]
+            requests = [Request(f"r{i}", prompt, 11, 5, 0.5, 0.9, 20, 0.05) for i, prompt in enumerate(prompts)]
             return await asyncio.gather(*map(engine.generate, requests), return_exceptions=True)
         finally:
             await engine.close()
@@ -110,7 +110,14 @@ def test_token_ids_go_and_come(noted: Any) -> None:
         "body": {
             "rid": "r0",
             "input_ids": [1, 2, 3],
-            "sampling_params": {"max_new_tokens": 5, "temperature": 0.5, "top_p": 0.9, "sampling_seed": 11},
+            "sampling_params": {
+                "max_new_tokens": 5,
+                "temperature": 0.5,
+                "top_p": 0.9,
+                "sampling_seed": 11,
+                "top_k": 20,
+                "min_p": 0.05,
+            },
         },
     }
     assert engine.server and engine.server.returncode is not None

@@ -192,6 +192,12 @@ def test_plots_agree_with_the_files(client: TestClient, root: Path) -> None:
     for trace in Trace.from_table(Output(str(root), "sampling/base", "k").read()):
         shares[trace.problem_id].append(outcomes[trace.id] == "correct")
     assert sum(found["problems"]) == len(shares)
+    never = {name for name, each in shares.items() if not any(each)}
+    kinds = {"none": never, "all": {name for name, each in shares.items() if all(each)}}
+    kinds["some"] = set(shares) - never - kinds["all"]
+    for kind, names in kinds.items():
+        assert listed(client, solved=kind)["total"] == sum(len(shares[name]) for name in names)
+    assert kinds["some"]
     assert found["problems"][0] == sum(sum(each) / len(each) < 0.1 for each in shares.values())
 
 
