@@ -293,11 +293,12 @@ def test_a_served_model_as_judge_drives_a_whole_run(tmp_path: Path) -> None:
         llm = {"base_url": url, "model": "writer", "when": "always"}
         runs = {"sft": TINY["runs"]["sft"], "rft": TINY["runs"]["sft"] | {"method": "rft", "samples": "sft"}}  # type: ignore[index]
         sampling = {"samples": 2, "max_tokens": 64, "problems_per_shard": 20}
-        recipe = recipe_file(tmp_path, TINY | {"verification": {"llm": llm}, "runs": runs, "sampling": sampling})
+        few = {"synthesis": {"count": 12}, "problems": TINY["problems"] | {"test": 4}}  # type: ignore[operator]
+        recipe = recipe_file(tmp_path, TINY | few | {"verification": {"llm": llm}, "runs": runs, "sampling": sampling})
         assert "report: " in run(recipe, tmp_path / "runs")
     answered = (tmp_path / "serve.log").read_text(errors="replace").count('POST /v1/chat/completions HTTP/1.1" 200')
     parts = sorted((tmp_path / "runs").glob("tiny/verification/*/*/part-*.parquet"))
     verdicts = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
-    assert len(verdicts) == 40 * 2 and answered > 40
+    assert len(verdicts) == 12 * 2 and answered > 12
     assert {row["tier"] for row in verdicts} == {"llm"}
     assert {row["reason"] for row in verdicts} <= {"judge-same", "judge-different", "judge-undecided"}
