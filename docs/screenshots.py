@@ -27,9 +27,8 @@ def pages(root: str) -> dict[str, str]:
     """What follows the viewer's address, by picture: of the first policy with step values, or the first at all."""
     view = RunView(root)
     name = next((name for name, one in view.samples.items() if one.credit), next(iter(view.samples)))
-    found = view.listed(name, Asked(pit=True), "", 0)["rows"] or view.listed(name, Asked(), "", 0)["rows"]
-    run = quote(view.about()["run"])
-    place = f"{run}/{quote(name)}"
+    found = view.samples[name].listed(Asked(pit=True))["rows"] or view.samples[name].listed(Asked())["rows"]
+    place = f"{quote(view.name)}/{quote(name)}"
     return {"trace": f"#{place}/{found[0]['shard']}/{found[0]['row']}", "plots": f"#plots/{place}"}
 
 

@@ -12,20 +12,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.errors import UserError
+
 PIECE = 10_000  # rows read, judged and kept at once
 
 
 class Source:
-    """Rows of a JSONL file, a Parquet file or a folder of Parquet files, in order. Raises SystemExit on a bad file."""
+    """Rows of a JSONL file, a Parquet file or a folder of Parquet files, in order. Raises UserError on a bad file."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise SystemExit(f"--traces {path}: no such file or folder")
+            raise UserError(f"--traces {path}: no such file or folder")
         self.path = path
         self.json = not path.is_dir() and path.suffix != ".parquet"
         self.files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
         if not self.files:
-            raise SystemExit(f"--traces {path}: no .parquet file in this folder")
+            raise UserError(f"--traces {path}: no .parquet file in this folder")
         schemas, self.rows = [], 0
         for schema, rows in self._json_schemas() if self.json else map(_footer, self.files):
             schemas.append(schema)
@@ -33,7 +35,7 @@ class Source:
         try:
             self.schema = pa.unify_schemas(schemas or [pa.schema([])], promote_options="permissive")
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise SystemExit(f"--traces {path}: rows do not agree on the type of a column: {error}") from None
+            raise UserError(f"--traces {path}: rows do not agree on the type of a column: {error}") from None
 
     def pieces(self) -> Iterator[pa.Table]:
         """All rows, PIECE at a time; always the same pieces."""
@@ -59,7 +61,7 @@ class Source:
             try:
                 yield pa.table({name: [row.get(name) for row in rows] for name in names}).schema, len(rows)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise SystemExit(f"--traces {self.path}: rows do not agree on the type of a column: {error}") from None
+                raise UserError(f"--traces {self.path}: rows do not agree on the type of a column: {error}") from None
 
     def _json_rows(self) -> Iterator[list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
@@ -84,9 +86,9 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise SystemExit(f"{path}, line {number}: not JSON ({error.msg}); every line must be one object") from None
+        raise UserError(f"{path}, line {number}: not JSON ({error.msg}); every line must be one object") from None
     if not isinstance(row, dict):
-        raise SystemExit(f"{path}, line {number}: a {type(row).__name__}; every line must be one object")
+        raise UserError(f"{path}, line {number}: a {type(row).__name__}; every line must be one object")
     return row
 
 
@@ -94,14 +96,14 @@ class Parts:
     """Judged pieces beside the file they will become: OUT.parts/00000.parquet, one a piece; one that exists is done."""
 
     def __init__(self, out: Path, meaning: dict[str, Any]) -> None:
-        """Raises SystemExit where parts of another grading lie there: `meaning` is what makes them the same."""
+        """Raises UserError where parts of another grading lie there: `meaning` is what makes them the same."""
         self.out, self.folder = out, out.with_name(out.name + ".parts")
         note = self.folder / "grading.json"
         if note.is_file():
             there = json.loads(note.read_text())
             other = sorted(key for key in there.keys() | meaning.keys() if there.get(key) != meaning.get(key))
             if other:
-                raise SystemExit(
+                raise UserError(
                     f"{self.folder}: left by another grading (other {', '.join(other)}); delete it to start over"
                 )
         else:

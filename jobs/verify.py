@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from app.entry import begin
-from app.errors import one_clear_error
+from app.errors import UserError, one_clear_error
 
 if __name__ == "__main__":
     begin()
@@ -62,16 +62,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check(source: Source, options: argparse.Namespace) -> None:
-    """Raise SystemExit where a named column is missing."""
+    """Raise UserError where a named column is missing."""
     for flag in ("reference_column", "text_column", "question_column", "finish_column", "previous_column"):
         name = getattr(options, flag)
         if name is not None and name not in source.schema.names:
-            raise SystemExit(
+            raise UserError(
                 f"{options.traces}: no column {name!r} (--{flag.replace('_', '-')}); "
                 f"it has {', '.join(source.schema.names)}"
             )
     if options.out.suffix not in (".jsonl", ".parquet"):
-        raise SystemExit(f"--out {options.out}: name a .jsonl or .parquet file")
+        raise UserError(f"--out {options.out}: name a .jsonl or .parquet file")
 
 
 def judged(

@@ -14,7 +14,7 @@ from app.errors import UserError
 from app.plan import siblings
 from app.records import PreferencePair
 from app.store import Output, filesystem
-from app.view.traces import Asked, Samples
+from app.view.traces import Samples
 
 
 class RunView:
@@ -34,13 +34,13 @@ class RunView:
                     if found := self._newest(f"{kind}/{policy}", sampling=sampling.key):
                         outputs[kind] = found
                 self.samples[policy] = Samples(outputs, problems, self._pair_sets(sampling))
-        self.held_out: dict[str, str] = {}  # policies by name of their answers to held-out problems
+        self.held_out: list[str] = []  # names of the samples that are answers to held-out problems
         for policy in self._names("evaluation"):
             asked = self._newest(f"evaluation/{policy}")
             if asked and (problems := self._source(asked)):
                 name = f"held-out, {policy}"
                 self.samples[name] = Samples({"sampling": asked, "verification": asked}, problems, {}, "verdicts")
-                self.held_out[name] = policy
+                self.held_out.append(name)
         if not self.samples:
             raise UserError(f"{root}: no sampled traces there yet; eightfold status {root} tells how far it is")
 
@@ -57,35 +57,26 @@ class RunView:
                 "traces": one.index.num_rows,
                 "valued": _count(one, "valued"),
                 "pits": _count(one, "pit"),
-                "against": self._others(name),
                 "outcomes": _words(one, "outcome"),
                 "reasons": _words(one, "reason"),
             }
             for name, one in self.samples.items()
         }
-        return {"run": posixpath.basename(self.root.rstrip("/")), "samples": told}
+        return {"run": self.name, "samples": told, "held_out": self.held_out}
 
-    def listed(self, name: str, asked: Asked, against: str, start: int) -> dict[str, Any]:
-        """A page of traces. `against` is `won:NAME`, right where those are wrong, `lost:NAME`, or empty."""
-        relation, _, other = against.partition(":")
-        among = self.samples[name].against(self.samples[other], relation == "won") if other else None
-        return self.samples[name].listed(asked, start, among)
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.root.rstrip("/"))
 
-    def one(self, name: str, shard: int, row: int) -> dict[str, Any]:
-        """A trace with all that is known of it, and what other policies answered, where it is of a held-out problem."""
-        found = self.samples[name].one(shard, row)
-        answers = []
-        for other in self._others(name):
-            index = self.samples[other].index
-            mine = pc.equal(index["problem"].cast(pa.string()), found["problem"]["id"])
-            answers += [
-                {"samples": other} | one
-                for one in index.filter(pc.and_(mine, pc.equal(index["sample"], 0))).to_pylist()
-            ]
-        return found | {"answers": answers}
-
-    def _others(self, name: str) -> list[str]:
-        return [other for other in self.held_out if other != name] if name in self.held_out else []
+    def answers(self, problem: str, but: str = "") -> list[dict[str, Any]]:
+        """Rows of the index of greedy answers to a held-out problem, of all policies but one."""
+        found = []
+        for name in self.held_out:
+            index = self.samples[name].index
+            mine = pc.equal(index["problem"].cast(pa.string()), problem)
+            rows = index.filter(pc.and_(mine, pc.equal(index["sample"], 0))).to_pylist() if name != but else []
+            found += [{"samples": name} | row for row in rows]
+        return found
 
     def trainings(self) -> dict[str, Output]:
         """The newest training of each run, those under way included."""

@@ -66,12 +66,21 @@ def application(views: dict[str, RunView], token: str) -> Starlette:
             query.get("words", ""),
             query.get("sort", ""),
         )
-        view, name = views[request.path_params["run"]], request.path_params["policy"]
-        return JSONResponse(view.listed(name, asked, query.get("against", ""), int(query.get("start", "0"))))
+        samples = views[request.path_params["run"]].samples[request.path_params["policy"]]
+        relation, _, other = query.get("against", "").partition(":")  # won:RUN/SAMPLES, lost:RUN/SAMPLES, or nothing
+        run, _, name = other.partition("/")
+        among = samples.against(views[run].samples[name], relation == "won") if other else None
+        return JSONResponse(samples.listed(asked, int(query.get("start", "0")), among))
 
     def one(request: Request) -> Response:
         path = request.path_params
-        return JSONResponse(views[path["run"]].one(path["policy"], path["shard"], path["row"]))
+        view, name = views[path["run"]], path["policy"]
+        found = view.samples[name].one(path["shard"], path["row"])
+        answers = []
+        for run, other in views.items() if name in view.held_out else ():
+            told = other.answers(found["problem"]["id"], but=name if other is view else "")
+            answers += [{"run": run} | answer for answer in told]
+        return JSONResponse(found | {"answers": answers})
 
     def rolled(request: Request) -> Response:
         path = request.path_params
@@ -113,7 +122,11 @@ def serve(roots: list[str], port: int, say: Callable[[str], None]) -> None:
 
     import uvicorn
 
-    views = {view.about()["run"]: view for view in map(RunView, roots)}
+    views: dict[str, RunView] = {}
+    for view in map(RunView, roots):
+        if view.name in views:
+            raise UserError(f"{view.root}: there is another run called {view.name}; open it by itself")
+        views[view.name] = view
     token = secrets.token_urlsafe(16)
     door = socket.socket()
     try:

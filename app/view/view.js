@@ -114,7 +114,7 @@ const show = (trace, run, policy, shard, row) => {
         make("div", { class: "rejected" }, make("strong", {}, "rejected"), make("pre", {}, pair.rejected))));
   }
   if (trace.answers.length) {
-    const links = trace.answers.map((one) => make("li", {}, make("a", { href: `#${run}/${encodeURIComponent(one.samples)}/${one.shard}/${one.row}` }, one.samples), ": ", make("span", { class: one.outcome }, one.outcome)));
+    const links = trace.answers.map((one) => make("li", {}, make("a", { href: `#${encodeURIComponent(one.run)}/${encodeURIComponent(one.samples)}/${one.shard}/${one.row}` }, one.run === decodeURIComponent(run) ? one.samples : `${one.samples} of ${one.run}`), ": ", make("span", { class: one.outcome }, one.outcome)));
     parts.push(make("h2", {}, "The same problem, by others"), make("ul", {}, ...links));
   }
   const others = trace.siblings.map((row) => make("a", { href: `#${run}/${policy}/${shard}/${row}` }, `row ${row}`));
@@ -161,10 +161,15 @@ const choices = (select, none, pairs) => {
   if (pairs.some(([value]) => value === before)) select.value = before;
 };
 const filters = () => {
-  const { outcomes, reasons, against } = runs[part("run")].samples[part("policy")];
+  const run = part("run"), policy = part("policy"), { outcomes, reasons } = runs[run].samples[policy];
+  const others = Object.entries(runs).flatMap(([name, about]) => about.held_out.map((samples) => [name, samples]));
+  const against = !runs[run].held_out.includes(policy) ? [] : others.filter(([name, samples]) => name !== run || samples !== policy);
   choices(form.elements.outcome, "all", outcomes.map((name) => [name, name]));
   choices(form.elements.reason, "all", reasons.map((name) => [name, name]));
-  choices(form.elements.against, "none", against.flatMap((name) => [[`won:${name}`, `right where ${name} is wrong`], [`lost:${name}`, `wrong where ${name} is right`]]));
+  choices(form.elements.against, "none", against.flatMap(([name, samples]) => {
+    const who = name === run ? samples : `${samples} of ${name}`;
+    return [[`won:${name}/${samples}`, `right where ${who} is wrong`], [`lost:${name}/${samples}`, `wrong where ${who} is right`]];
+  }));
   $("against").hidden = !against.length;
   drawn();
 };

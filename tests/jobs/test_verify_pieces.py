@@ -84,7 +84,7 @@ def test_a_stopped_grading_goes_on(
 
 
 def test_parts_of_another_grading_are_not_taken(
-    small: None, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: None, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_arguments: Any) -> Any:
         raise KeyboardInterrupt
@@ -93,16 +93,16 @@ def test_parts_of_another_grading_are_not_taken(
         patch.setattr(verify, "judged", stop)
         grade(jsonl, tmp_path / "out.jsonl")
     jsonl.write_text(jsonl.read_text() + json.dumps(ROWS[0]) + "\n")
-    with pytest.raises(SystemExit, match=r"another grading \(other traces\); delete it"):
-        grade(jsonl, tmp_path / "out.jsonl")
+    assert verify.main(["--traces", str(jsonl), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "another grading (other traces); delete it" in capsys.readouterr().err
 
 
-def test_types_that_do_not_agree_are_an_error(small: None, tmp_path: Path) -> None:
+def test_types_that_do_not_agree_are_an_error(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "in.jsonl"
     rows = [{"reference": "1", "text": "1", "x": 1}] * 8 + [{"reference": "1", "text": "1", "x": "one"}] * 8
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(SystemExit, match="do not agree on the type of a column"):
-        grade(path, tmp_path / "out.jsonl")
+    assert verify.main(["--traces", str(path), "--out", str(tmp_path / "out.jsonl")]) == 2
+    assert "do not agree on the type of a column" in capsys.readouterr().err
 
 
 def test_a_later_piece_may_bring_columns_and_wider_types(small: None, tmp_path: Path) -> None:

@@ -118,11 +118,14 @@ def check_refill(endpoint: Endpoint, folder: Path) -> None:
     assert sum(sum(ends.values()) for ends in story["by_strategy"].values()) == counts["attempts"]
     assert sum(ends["kept"] for ends in story["by_strategy"].values()) == 20
     assert set(story["by_strategy"]) == {"similar", "persona"}
+    certificate = json.loads((made / "contamination.json").read_text())
+    assert certificate["kept"] == 20 <= certificate["compared"] <= counts["attempts"]
 
     sorted(made.glob("candidates-*.parquet"))[1].unlink()  # as after a kill in the second wave
     (made / "part-00000.parquet").unlink()
     _, again, recounted = run(asked, str(folder))
     assert again == written and recounted == counts
+    assert json.loads((made / "contamination.json").read_text()) == certificate
     assert len(endpoint.asked) - requests == requests / 2  # one of two shards was there
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -55,12 +56,14 @@ def test_grading_again_prints_what_changed(traces: Path, tmp_path: Path, capsys:
         (["--out", "judged.csv"], "name a .jsonl or .parquet"),
     ],
 )
-def test_bad_input_names_itself(traces: Path, tmp_path: Path, change: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match=message):
-        verify.main(["--traces", str(traces), "--out", str(tmp_path / "o.jsonl"), *change])
+def test_bad_input_names_itself(
+    traces: Path, tmp_path: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify.main(["--traces", str(traces), "--out", str(tmp_path / "o.jsonl"), *change]) == 2
+    assert re.match(f"error: .*{message}", capsys.readouterr().err)
 
 
-def test_a_broken_line_is_named(traces: Path, tmp_path: Path) -> None:
+def test_a_broken_line_is_named(traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     traces.write_text(traces.read_text() + "\n{broken", encoding="utf-8")
-    with pytest.raises(SystemExit, match="line 5: not JSON"):
-        verify.main(["--traces", str(traces), "--out", str(tmp_path / "o.jsonl")])
+    assert verify.main(["--traces", str(traces), "--out", str(tmp_path / "o.jsonl")]) == 2
+    assert "line 5: not JSON" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_every_trace_is_there_and_filters_agree_with_the_files(client: TestClien
     assert listed(client, start=len(verdicts) - 2)["rows"][-1] == listed(client)["rows"][-1] or len(verdicts) > 100
     about = client.get("/api/runs").json()["made"]
     base = about["samples"]["base"]
-    assert base["pits"] == len(pitted) and "incorrect" in base["outcomes"] and base["against"] == []
+    assert base["pits"] == len(pitted) and "incorrect" in base["outcomes"]
     for reason in base["reasons"]:
         assert listed(client, reason=reason)["total"] == sum(verdict.reason == reason for verdict in verdicts)
 
@@ -156,13 +156,27 @@ def test_held_out_answers_are_found_by_who_is_right(client: TestClient) -> None:
 
     greedy = [row for row in held_out() if row["sample"] == 0]
     assert len(held_out()) == 6 and tuple(row["outcome"] for row in greedy) == HELD_OUT["dpo"]
-    assert held_out(against="won:held-out, base") == greedy[:1]
-    assert held_out(against="lost:held-out, base") == greedy[1:2]
-    assert held_out(against="lost:held-out, base", outcome="correct") == []
+    assert held_out(against="won:made/held-out, base") == greedy[:1]
+    assert held_out(against="lost:made/held-out, base") == greedy[1:2]
+    assert held_out(against="lost:made/held-out, base", outcome="correct") == []
     trace = client.get(f"/api/trace/made/held-out, dpo/0/{greedy[0]['row']}").json()
     [answer] = trace["answers"]
+    assert answer["run"] == "made"
     assert (answer["samples"], answer["outcome"], answer["sample"]) == ("held-out, base", "incorrect", 0)
     assert answer["problem"] == trace["problem"]["id"] and trace["verdict"]["outcome"] == "correct"
+
+
+def test_answers_of_two_runs_are_set_against_each_other(root: Path) -> None:
+    browser = TestClient(server.application({"one": RunView(str(root)), "two": RunView(str(root))}, TOKEN))
+    asked = {"token": TOKEN, "against": "won:two/held-out, base"}
+    rows = browser.get("/api/traces/one/held-out, dpo", params=asked).json()["rows"]
+    assert [row["outcome"] for row in rows] == ["correct"]
+    trace = browser.get(f"/api/trace/one/held-out, dpo/0/{rows[0]['row']}").json()
+    told = {(answer["run"], answer["samples"]): answer["outcome"] for answer in trace["answers"]}
+    assert told[("two", "held-out, dpo")] == "correct" and told[("two", "held-out, base")] == "incorrect"
+    assert ("one", "held-out, dpo") not in told and len(told) == 3
+    with pytest.raises(UserError, match="there is another run called made"):
+        server.serve([str(root), str(root)], 0, print)
 
 
 def test_rollouts_of_a_step_are_those_that_its_value_counts(client: TestClient) -> None:
