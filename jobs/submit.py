@@ -17,7 +17,7 @@ from pathlib import Path
 from app.errors import UserError, nearest, one_clear_error
 
 ENVIRONMENT = Path(__file__).with_name("runtime_env.yaml")
-WORDS = ("run", "estimate", "curve", "verify", "credit", "train", "check", "status", "compare")
+WORDS = ("run", "estimate", "curve", "study", "verify", "credit", "train", "check", "status", "compare")
 
 
 def command(args: argparse.Namespace) -> list[str]:
