@@ -21,7 +21,7 @@ if __name__ == "__main__":
     begin()
 
 from app.errors import UserError, one_clear_error
-from app.evaluation.curve import Greedy, curve
+from app.evaluation.curve import Asked, Errors, curve, error_of
 from app.graph import build, check
 from app.hub import pinned
 from app.plan import keys_of, plan
@@ -92,16 +92,16 @@ def baseline_only(recipe: Recipe, baseline: str) -> Recipe:
     return recipe.model_copy(update={"runs": runs, "policies": {}, "sampling": None, "credit": None})
 
 
-def greedy(cell: Cell, method: str, root: str) -> Greedy:
-    """Greedy outcomes of one trained method."""
+def greedy(cell: Cell, method: str, root: str) -> Errors:
+    """Greedy errors of one trained method."""
     steps = {step.stage.name: step.output for step in plan(build(cell.recipe), root)}
     answers = answers_of(steps[f"evaluation/{method}"])
-    return {(cell.seed, problem): outcome for problem, outcome in answers.greedy.items()}
+    return {(cell.seed, problem): error_of(outcome) for problem, outcome in answers.greedy.items()}
 
 
-def gather(done: list[Cell], root: str) -> dict[str, dict[int, dict[tuple[int, str], str]]]:
-    """Greedy outcomes by method and size, of all seeds together."""
-    found: dict[str, dict[int, dict[tuple[int, str], str]]] = {}
+def gather(done: list[Cell], root: str) -> dict[str, dict[int, dict[Asked, float | None]]]:
+    """Greedy errors by method and size, of all seeds together."""
+    found: dict[str, dict[int, dict[Asked, float | None]]] = {}
     for cell in done:
         for method in cell.methods:
             found.setdefault(method, {}).setdefault(cell.size, {}).update(greedy(cell, method, root))
@@ -120,12 +120,12 @@ def show_own(own: Recipe, root: str) -> None:
 
 def write(name: str, root: str, found: dict[str, Any]) -> str:
     """Write curve.json and report/curve.html; the page's address."""
-    from app.report.curve import page
+    from app.report.curve import GREEDY, page
 
     Output(root, "", "").write_json("curve.json", found)
     folder = Output(root, "report", "")
     with folder.atomic("curve.html") as sink:
-        sink.write(page(name, found).encode())
+        sink.write(page(name, {GREEDY: found}).encode())
     return posixpath.join(root, "report", "curve.html")
 
 

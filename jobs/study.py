@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from app.entry import begin
 
@@ -23,8 +24,11 @@ from app.errors import UserError, nearest, one_clear_error
 from app.graph import build
 from app.hub import pinned
 from app.plan import Step, plan, tokens_at_most, training_problems
-from app.study.cells import Cell, Point, cells, points_of
+from app.report.table import duration
+from app.store import Output
+from app.study.cells import Cell, Point, cells, points_of, size_key
 from app.study.ledger import Ledger
+from app.study.reading import baseline, results, series_of
 from app.study.record import record, upstream
 from app.study.settings import read_study
 from jobs.run import find_recipe, quiet
@@ -61,14 +65,35 @@ def main(argv: list[str] | None = None) -> int:
     todo = [replace(cell, recipe=pinned(cell.recipe, study.folder, save=not args.plan)) for cell in found]
     ledger = Ledger(study.folder)
     points = [point for cell in todo for point in points_of(cell)]
+    size = size_key(study, todo[0].recipe)
+    lines = series_of(points, size)
+    against = baseline(lines, path)  # now, not after all is made
     left = missing(points, ledger.keys())
     if args.plan:
-        print(table(points, left, root))
+        print(planned(points, left, root))
         return 0
     if left:
         run_all(left, ledger, root)
-    print(f"ledger: {ledger.points.uri}")
+    print(shown(results(study.name, size, lines, against, ledger), study.folder))
     return 0
+
+
+def shown(found: dict[str, Any], folder: str) -> str:
+    """Write results.json, a page and its figures into the study's folder; the tables, and where the page is."""
+    from app.report.curve import GREEDY, alone, figure, page, table
+
+    place = Output(folder, "", "")
+    place.write_json("results.json", found)
+    names = {"greedy": GREEDY, "drawn": f"error of a draw, mean of {found['draws'][0]}"}
+    curves = {names[of]: curve for of, curve in found["curves"].items()}
+    files = {f"{of}.svg": alone(figure(curve, names[of]), curve) for of, curve in found["curves"].items()}
+    files["index.html"] = page(found["study"], curves)
+    for name, text in files.items():
+        with place.atomic(name) as sink:
+            sink.write(text.encode())
+    tables = "\n\n".join(f"{of}\n{table(curve)}" for of, curve in curves.items())
+    took = f"{found['points']} points, {duration(found['seconds'])} of stages"
+    return f"{tables}\n\n{took}\nstudy: {posixpath.join(folder, 'index.html')}"
 
 
 def missing(points: list[Point], there: set[str]) -> list[Point]:
@@ -111,15 +136,15 @@ def make(left: list[Point], ledger: Ledger, root: str, run: Callable[..., list[S
                     record(ledger, point, steps)
 
 
-def table(points: list[Point], left: list[Point], root: str) -> str:
+def planned(points: list[Point], left: list[Point], root: str) -> str:
     """What would run, as text: the cells, then stages and tokens of all of them together."""
     lines = [f"{cell.title}: {_told(group, left)}" for cell, group in by_cell(points)]
     steps: dict[str, Step] = {}
     tokens: dict[str, int] = {}
     for cell, group in by_cell(left):
-        planned = {step.stage.name: step for step in plan(build(cell.recipe), root)}
-        for name in {name for point in group for name in upstream(planned, point.stage)}:
-            step = planned[name]
+        whole = {step.stage.name: step for step in plan(build(cell.recipe), root)}
+        for name in {name for point in group for name in upstream(whole, point.stage)}:
+            step = whole[name]
             steps[step.output.key] = step
             tokens[step.output.key] = tokens_at_most(cell.recipe, step.stage, training_problems(cell.recipe)) or 0
     runs = [key for key, step in steps.items() if step.state not in ("done", "left out")]

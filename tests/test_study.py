@@ -16,9 +16,11 @@ from app.graph import build
 from app.pipeline import needed
 from app.plan import Step, keys_of, plan
 from app.recipe import Recipe, load
-from app.records import Trace, Verdict
+from app.records import Trace, Verdict, digest
+from app.report.curve import saved_text
 from app.study.cells import Cell, cells, points_of
-from app.study.ledger import Ledger
+from app.study.ledger import Entry, Ledger
+from app.study.reading import baseline, results, series_of
 from app.study.settings import Study, read_study
 from jobs import study as job
 from tests.runs import TINY, recipe_file
@@ -182,7 +184,7 @@ def test_an_entry_says_what_was_answered_and_how_it_was_made(tmp_path: Path, run
     [cell] = planned(tmp_path, axes={"synthesis.count": [20]}, points=[])
     entry = ledger.entry(points_of(cell)[1].key)
     assert (entry.run, entry.method, entry.seed, entry.greedy) == ("step_dpo", "step_dpo", 0, "1100000-")
-    assert entry.outcomes(ledger.ids(entry))["p7"] == "timeout"
+    assert entry.errors == [0, 0, 1, 1, 1, 1, 1, None] and ledger.ids(entry)[7] == "p7"
     assert set(entry.settings) == {"datasets/step_dpo", "training/step_dpo", "evaluation/step_dpo"}
     assert {"training/sft", "credit/sft", "synthesis"} <= set(entry.stages) and entry.versions == {"ray": "1"}
     assert entry.stages["training/sft"] | {"key": ""} == {
@@ -247,3 +249,86 @@ def test_an_entry_that_cannot_be_read_names_its_file(tmp_path: Path, run: Script
         problems.unlink()
     with pytest.raises(UserError, match="bring the file back"):
         ledger.entry(key)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def lines_of(folder: Path, **changes: Any) -> list[tuple[str, int]]:
+    """Titles of the lines of a study, and how many points each has."""
+    points = [point for cell in planned(folder, **changes) for point in points_of(cell)]
+    return [(line.title, len(line.points)) for line in series_of(points, "synthesis.count")]
+
+
+def test_a_line_a_run_where_only_size_and_seed_differ(tmp_path: Path) -> None:
+    assert lines_of(tmp_path) == [("SFT", 6), ("per-step DPO", 4)]
+
+
+def test_lines_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    changed = {"set": {"runs.step_dpo.beta": 0.3, "runs.step_dpo.steps": 3}, "runs": ["step_dpo"]}
+    found = lines_of(tmp_path, axes={"synthesis.count": [10, 20]}, points=[changed])
+    assert found == [("SFT", 2), ("per-step DPO", 2), ("per-step DPO, beta 0.3", 2)]
+
+
+def test_an_axis_that_a_run_does_not_read_gives_it_no_line(tmp_path: Path) -> None:
+    found = lines_of(tmp_path, axes={"synthesis.count": [10], "runs.step_dpo.beta": [0.1, 0.2]}, points=[])
+    assert found == [("SFT", 2), ("per-step DPO, beta 0.1", 1), ("per-step DPO, beta 0.2", 1)]
+
+
+def test_without_sft_nothing_is_begun(tmp_path: Path, run: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, study_file(tmp_path, runs=["step_dpo"], points=[])) == 2
+    assert "study.yaml: runs: a study is read against SFT" in capsys.readouterr().err and not run.ran
+
+
+def test_a_finished_study_leaves_results_a_page_and_a_figure(
+    tmp_path: Path, run: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, study_file(tmp_path)) == 0
+    said = capsys.readouterr().out
+    folder = tmp_path / "ledger"
+    found = json.loads((folder / "results.json").read_text())
+    greedy = found["curves"]["greedy"]
+    assert found["order"] == ["SFT", "per-step DPO"] and found["seeds"] == [0, 1] and found["points"] == 10
+    errors = {point["size"]: point["error"] for point in greedy["methods"]["SFT"]["points"]}
+    assert errors == pytest.approx({10: 6 / 7, 20: 5 / 7, 40: 3 / 7}) and greedy["undecided"] == 2
+    assert [point["steps"] for point in greedy["methods"]["per-step DPO"]["points"]] == [8, 8]
+    page = (folder / "index.html").read_text()
+    assert page.startswith("<!doctype html>") and "optimiser steps" in page and "optimiser steps" in said
+    assert (folder / "greedy.svg").read_text().startswith("<svg")
+    first = (folder / "results.json").read_bytes()
+    assert main(tmp_path, study_file(tmp_path)) == 0
+    assert (folder / "results.json").read_bytes() == first
+
+
+def entry_of(point: Any, wrong: int, drawn: int) -> Entry:
+    """A finished point that is wrong on the first of 200 problems, and on a share of 4 draws of all."""
+    greedy = "0" * wrong + "1" * (200 - wrong)
+    ids = [f"p{n:03d}" for n in range(200)]
+    body = {"run": point.run, "method": "", "seed": point.cell.recipe.seed, "problems": digest(ids, size=8)}
+    made = {"training/it": {"key": point.key, "seconds": 60.0, "steps": 200.0}}
+    marks = " ".join([str(4 - drawn)] * 200)
+    return Entry(
+        key=point.key, greedy=greedy, draws=4, drawn=marks, settings={}, stages=made, versions={"ray": "2"}, **body
+    )
+
+
+def test_data_saved_is_read_inside_the_sizes_of_sft_and_a_bound_beyond(tmp_path: Path) -> None:
+    """At 10 problems the pairs are as good as SFT at 20, at 20 better than SFT ever was."""
+    axes = {"synthesis.count": [10, 20], "seed": [0, 1, 2]}
+    points = [point for cell in planned(tmp_path, axes=axes) for point in points_of(cell)]
+    ledger = Ledger(str(tmp_path / "ledger"))
+    wrong = {("sft", 10): 120, ("sft", 20): 80, ("sft", 40): 53, ("step_dpo", 10): 80, ("step_dpo", 20): 10}
+    for point in points:
+        ledger.add(entry_of(point, wrong[point.run, point.cell.size], 2), [f"p{n:03d}" for n in range(200)])
+    lines = series_of(points, "synthesis.count")
+    found = results("small", "synthesis.count", lines, baseline(lines, ""), ledger)
+    near, far = [point["saved"] for point in found["curves"]["greedy"]["methods"]["per-step DPO"]["points"]]
+    assert near["value"] == pytest.approx(2, rel=0.05) and (near["least"], near["most"]) == (1, 4)
+    assert saved_text(far) == "> 2x"
+    assert found["seconds"] == 60 * len(points) and found["versions"] == {"ray": ["2"]}
+    drawn = found["curves"]["drawn"]["methods"]["SFT"]["points"]
+    assert [point["error"] for point in drawn] == [0.5, 0.5, 0.5] and drawn[0]["seeds"] == {
+        "0": 0.5,
+        "1": 0.5,
+        "2": 0.5,
+    }

@@ -5,8 +5,9 @@ What arXiv 2406.14532 shows as its headline: RFT reaches SFT's error with 1/2, p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,85 +16,103 @@ from app.evaluation.scaling import OutOfRange, Point, fit, multiplier
 from app.records import JUDGED
 from app.statistics import Array, percentiles, resampled_means, wilson
 
-Greedy = Mapping[tuple[int, str], str]  # (seed of the run, problem id) -> outcome of the greedy trace
+Asked = tuple[int, str]  # seed of the run, problem id
+Errors = Mapping[Asked, float | None]  # 0 to 1: of the greedy answer, or the share of draws; None: undecided
+Measured = Mapping[str, Mapping[int, Errors]]  # by method and size
 
 
-def points(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[dict[str, list[Point]], int]:
-    """Points by method, smallest size first, and how many answers were not decided at every point.
+def error_of(outcome: str) -> float | None:
+    """The error of one answer; None where it was not decided."""
+    return float(outcome != "correct") if outcome in JUDGED else None
 
-    What is measured is a problem: its error is the mean over the seeds it was asked under. Further seeds are no further
-    problems, and do not narrow an interval.
+
+def points(measured: Measured) -> tuple[dict[str, list[Point]], int]:
+    """Points by method, smallest size first, and how many answers are left out.
+
+    A problem counts by the seeds under which all points that were asked it were decided. What is measured is a problem:
+    its error is the mean over the seeds it was asked under. Further seeds are no further problems, and do not narrow an
+    interval.
 
     Args:
-        measured: greedy outcomes by method and size. Every point must have been asked the same problems.
+        measured: every point must have been asked the same problems; under which seeds may differ.
 
     Raises:
         UserError: points were measured on different problems, or none was decided everywhere.
     """
-    decided, asked = _decided(measured)
+    asked = {key for sizes in measured.values() for errors in sizes.values() for key in errors}
+    decided = _decided(measured)
     found = {
         method: [Point(size, _errors(sizes[size], decided)) for size in sorted(sizes)]
         for method, sizes in measured.items()
     }
-    return found, asked - len(decided)
+    return found, len(asked) - len(decided)
 
 
-def _decided(measured: Mapping[str, Mapping[int, Greedy]]) -> tuple[list[tuple[int, str]], int]:
-    """What was decided at every point, in order, and how much was asked. Raises UserError as `points` does."""
-    tables = {(method, size): greedy for method, sizes in measured.items() for size, greedy in sizes.items()}
-    asked = _one_test(tables)
-    decided = sorted(key for key in asked if all(table[key] in JUDGED for table in tables.values()))
-    if not decided:
+def _decided(measured: Measured) -> list[Asked]:
+    """What counts, in order. Raises UserError as `points` does."""
+    tables = {(method, size): errors for method, sizes in measured.items() for size, errors in sizes.items()}
+    problems = _one_test(tables)
+    undecided = {key for errors in tables.values() for key, error in errors.items() if error is None}
+    for errors in tables.values():
+        problems &= {problem for seed, problem in errors.keys() - undecided}
+    if not problems:
         raise UserError(
-            f"none of {len(asked)} test problems was decided at every point (the verifier timed out or failed): "
+            "not one test problem was decided at every point (the verifier timed out or failed): "
             "look at the verdicts of the evaluation stages, or give evaluation more problems"
         )
-    return decided, len(asked)
+    asked = {key for errors in tables.values() for key in errors}
+    return sorted(key for key in asked - undecided if key[1] in problems)
 
 
-def _one_test(tables: Mapping[tuple[str, int], Greedy]) -> set[tuple[int, str]]:
+def _one_test(tables: Mapping[tuple[str, int], Errors]) -> set[str]:
     """The problems all points were asked: they share one bootstrap, so they must be the same."""
-    (first, asked), *others = ((point, set(table)) for point, table in tables.items())
+    (first, asked), *others = ((point, {problem for _, problem in table}) for point, table in tables.items())
     for point, found in others:
         if found != asked:
             (method, size), (other, smaller) = point, first
             raise UserError(
                 f"{method} at {size} was tested on other problems than {other} at {smaller} "
                 f"({len(found - asked)} only there, {len(asked - found)} only here): a curve needs one test. "
-                "Give problems.source and evaluation so that every size has the same, and run the curve again"
+                "Give problems.source and evaluation so that every point has the same, and run it again"
             )
-    return asked
+    return set(asked)
 
 
-def _errors(greedy: Greedy, keys: list[tuple[int, str]]) -> Array:
+def _errors(errors: Errors, decided: list[Asked]) -> Array:
     """Error of each problem, the mean over its seeds; problems in order of their ids."""
-    wrong: dict[str, list[bool]] = {}
-    for key in keys:
-        wrong.setdefault(key[1], []).append(greedy[key] != "correct")
-    return np.array([np.mean(wrong[problem]) for problem in sorted(wrong)], dtype=np.float64)
+    return np.array(list(_means(errors, decided, lambda key: key[1]).values()), dtype=np.float64)
 
 
-def errors_by_seed(greedy: Greedy, keys: list[tuple[int, str]]) -> dict[int, float]:
+def errors_by_seed(errors: Errors, decided: list[Asked]) -> dict[int, float]:
     """Error of each seed's own policy over what it was asked: how far apart trainings alone may end."""
-    wrong: dict[int, list[bool]] = {}
-    for key in keys:
-        wrong.setdefault(key[0], []).append(greedy[key] != "correct")
-    return {seed: float(np.mean(wrong[seed])) for seed in sorted(wrong)}
+    return _means(errors, decided, lambda key: key[0])
 
 
-def curve(measured: Mapping[str, Mapping[int, Greedy]], baseline: str) -> dict[str, Any]:
+K = TypeVar("K", int, str)
+
+
+def _means(errors: Errors, decided: list[Asked], group: Callable[[Asked], K]) -> dict[K, float]:
+    """Mean errors by group, in order."""
+    found: dict[K, list[float]] = {}
+    for key in decided:
+        error = errors.get(key)
+        if error is not None:
+            found.setdefault(group(key), []).append(error)
+    return {name: float(np.mean(found[name])) for name in sorted(found)}
+
+
+def curve(measured: Measured, baseline: str) -> dict[str, Any]:
     """Everything the figure shows, as JSON values: errors, fits, and for each method and size the data saved.
 
-    A reading that the baseline's curve cannot give holds a `reason` instead of a value. Readings beyond the sizes the
-    baseline was trained on are marked `extrapolated`. Intervals are over test problems; `seeds` of a point holds the
-    error of each seed, apart from them.
+    A reading that the baseline's curve cannot give holds a `reason` instead of a value. Readings end at the sizes
+    that the baseline was trained on, `least` and `most` as multiples. Intervals are over test problems; `seeds` of a
+    point holds the error of each seed, apart from them.
 
     Args:
-        measured: greedy outcomes by policy and size.
         baseline: the policy whose sizes the others' savings are read in.
     """
     found, undecided = points(measured)
-    decided, _ = _decided(measured)
+    decided = _decided(measured)
     reference = found.get(baseline, [])
     return {
         "baseline": baseline,
@@ -136,17 +155,10 @@ def _fit(series: list[Point]) -> dict[str, Any] | None:
 
 
 def _saved(name: str, baseline: list[Point], point: Point) -> dict[str, Any]:
-    """How many times less data than the baseline, beyond its sizes too; or the reason why that cannot be read."""
+    """How many times less data than the baseline, inside its sizes; or the reason why that cannot be read."""
     if len(baseline) < 2:
         return {"value": None, "reason": f"{name} was trained at fewer than two sizes"}
     try:
-        found = multiplier(baseline, point, extrapolate=True)
+        return asdict(multiplier(baseline, point))
     except (OutOfRange, ValueError) as error:
         return {"value": None, "reason": str(error)}
-    return {
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "equivalent": found.equivalent,
-        "extrapolated": found.extrapolated,
-    }

@@ -58,6 +58,12 @@ class PowerLaw:
         except OverflowError:
             return math.inf
 
+    def within(self, log_size: float) -> float:
+        """The size of this logarithm, or the end of the fitted sizes that it lies beyond."""
+        if log_size >= math.log(self.largest):
+            return self.largest
+        return max(self.smallest, math.exp(log_size))
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -70,14 +76,18 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Multiplier:
-    """SFT needs `value` times the problems of a method for the same error."""
+    """SFT needs `value` times the problems of a method for the same error, 95% between `low` and `high`.
+
+    Read between `least` and `most` alone, the sizes SFT was measured at over the method's: one of these as a value says
+    no more than that the reading lies there or beyond.
+    """
 
     value: float
     low: float
     high: float
-    equivalent: float  # problems SFT needs
-    extrapolated: bool  # `equivalent` lies outside the sizes the curve was fitted on
-    outside: float  # share of resamples whose reading lies outside
+    least: float
+    most: float
+    outside: float  # share of resamples whose reading lies beyond
 
 
 def fit_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
@@ -128,22 +138,13 @@ def _resampled(
     return slopes, intercepts, logs[len(points) :]
 
 
-def multiplier(
-    baseline: Sequence[Point], point: Point, extrapolate: bool = False, resamples: int = RESAMPLES, seed: int = 0
-) -> Multiplier:
+def multiplier(baseline: Sequence[Point], point: Point, resamples: int = RESAMPLES, seed: int = 0) -> Multiplier:
     """How many times less data the method of `point` needed than the baseline's fitted curve.
 
-    Raises OutOfRange where the curve does not fall or, unless `extrapolate`, where the reading lies beyond its sizes.
+    Raises OutOfRange where the curve does not fall.
     """
     law = fit_law([p.size for p in baseline], [p.error for p in baseline])
-    needed = law.size(point.error)
-    extrapolated = not law.smallest <= needed <= law.largest
-    if extrapolated and not extrapolate:
-        raise OutOfRange(
-            f"error {point.error:.4g} with {point.size:g} problems: the baseline would need about {needed:,.0f}, "
-            f"outside the {law.smallest:g} to {law.largest:g} it was measured at; train it on more sizes, "
-            "or ask for an extrapolation"
-        )
+    needed = math.inf if point.error == 0 and law.alpha > 0 else law.size(point.error)
     slopes, intercepts, logs = _resampled(baseline, [point], resamples, seed)
     falling = slopes < 0
     if falling.mean() < 1 - UNUSABLE:
@@ -153,11 +154,8 @@ def multiplier(
         )
     reading = np.full(resamples, math.inf)  # log of the size the baseline needs: endless where its curve does not fall
     reading[falling] = (logs[0, falling] - intercepts[falling]) / slopes[falling]
-    low, high = (_exp(end) / point.size for end in percentiles(reading))
     inside = (reading >= math.log(law.smallest)) & (reading <= math.log(law.largest))
-    return Multiplier(needed / point.size, low, high, needed, extrapolated, 1 - float(inside.mean()))
-
-
-def _exp(value: float) -> float:
-    """exp without an overflow: a nearly flat curve reads as infinity."""
-    return math.exp(value) if value < 700 else math.inf
+    low, high = (law.within(end) / point.size for end in percentiles(reading))
+    least, most = law.smallest / point.size, law.largest / point.size
+    value = law.within(math.log(needed)) / point.size
+    return Multiplier(value, low, high, least, most, 1 - float(inside.mean()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -9,19 +11,28 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
+from app.records import digest
 from app.report.figures import COLUMNS, PAINT, STYLE, WIDTH, paint, svg
 from app.report.page import TEMPLATES
 from app.report.table import EMPTY, count, percent
 
+GREEDY = "greedy error"
+
 
 def saved_text(saved: dict[str, Any] | None) -> str:
-    """`7.9x [5.1, 12]`, with ~ before a reading beyond the baseline's sizes."""
+    """`7.9x [5.1, 12]`, or a bound where it lies beyond the baseline's sizes: `> 16x [9.1, > 16]`, `< 1x`."""
     if saved is None:
         return ""
     if saved["value"] is None:
         return EMPTY
-    mark = "~" if saved["extrapolated"] else ""
-    return f"{mark}{saved['value']:.3g}x [{saved['low']:.2g}, {saved['high']:.2g}]"
+    value, low, high = (_bounded(saved, saved[name]) for name in ("value", "low", "high"))
+    return f"{value}x" if value == low == high and value[0] in "<>" else f"{value}x [{low}, {high}]"
+
+
+def _bounded(saved: dict[str, Any], value: float) -> str:
+    if saved["least"] < value < saved["most"]:
+        return f"{value:.3g}"
+    return f"> {saved['most']:.3g}" if value >= saved["most"] else f"< {saved['least']:.3g}"
 
 
 def seeds_text(seeds: dict[str, float]) -> str:
@@ -30,9 +41,13 @@ def seeds_text(seeds: dict[str, float]) -> str:
 
 
 def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Cells of the table, its head first: a row a method and size. Several seeds have a column of their own, last."""
+    """Cells of the table, its head first: a row a method and size. Several seeds have a column of their own, and so
+    have optimiser steps (of a policy and of those it started from) where they are known.
+    """
     head = ["method", "problems", "error", "95% interval", f"data saved against {curve['titles'][curve['baseline']]}"]
-    several = any(len(point["seeds"]) > 1 for series in curve["methods"].values() for point in series["points"])
+    points = [point for series in curve["methods"].values() for point in series["points"]]
+    several = any(len(point["seeds"]) > 1 for point in points)
+    stepped = any("steps" in point for point in points)
     body = [
         (
             curve["titles"][method],
@@ -41,11 +56,13 @@ def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
             f"[{100 * point['low']:.1f}, {100 * point['high']:.1f}]",
             saved_text(point["saved"]),
             *([seeds_text(point["seeds"])] if several else []),
+            *([count(point.get("steps"))] if stepped else []),
         )
         for method, series in curve["methods"].items()
         for point in series["points"]
     ]
-    return [(*head, *(["error by seed"] if several else [])), *body]
+    head += ["error by seed"] * several + ["optimiser steps"] * stepped
+    return [tuple(head), *body]
 
 
 def table(curve: dict[str, Any]) -> str:
@@ -85,8 +102,8 @@ def reasons(curve: dict[str, Any]) -> list[str]:
     return [f"{EMPTY} no reading for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
-def figure(curve: dict[str, Any]) -> str:
-    """Error against training problems, both axes logarithmic, with the fitted laws, as SVG."""
+def figure(curve: dict[str, Any], of: str = GREEDY) -> str:
+    """Error against training problems, both axes logarithmic, with the fitted laws, as SVG. `of` says what error."""
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
         drawing = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         axes = drawing.subplots()
@@ -114,30 +131,45 @@ def figure(curve: dict[str, Any]) -> str:
             axis.set_minor_formatter(NullFormatter())
             axis.set_minor_locator(NullLocator())
         axes.set_xlabel("training problems")
-        axes.set_ylabel("greedy error")
+        axes.set_ylabel(of)
         axes.grid(axis="y")
         drawing.legend(loc="outside upper center", ncols=min(len(curve["methods"]), COLUMNS), frameon=False)
-        return svg(drawing, "curve", "Greedy error against the number of training problems, by method")
+        name = "curve" if of == GREEDY else f"curve-{digest(of, size=2)}"
+        return svg(drawing, name, f"{of.capitalize()} against the number of training problems, by method")
 
 
 def _seen(value: float, limits: tuple[float, float]) -> bool:
     return limits[0] <= value <= limits[1]
 
 
-def page(name: str, curve: dict[str, Any]) -> str:
-    """The curve as one HTML file that works offline."""
-    head, *body = rows(curve)
+def alone(drawn: str, curve: dict[str, Any]) -> str:
+    """A figure as a file of its own, on white, with the colours that a light page gives it."""
+    light = Path(__file__).with_name("style.css").read_text().partition("@media")[0]
+    values = dict(re.findall(r"--([\w-]+): ([^;]+);", light))
+    values |= {f"policy-{n}": curve["colours"][method][0] for n, method in enumerate(curve["methods"])}
+    drawn = re.sub(r"var\(--([\w-]+)\)", lambda found: values[found[1]].replace('"', "'"), drawn)
+    return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', drawn, count=1)
+
+
+def page(name: str, curves: dict[str, dict[str, Any]]) -> str:
+    """Curves as one HTML file that works offline, each under what error it shows. All have the same methods."""
+    first = next(iter(curves.values()))
     return TEMPLATES.get_template("curve.html").render(
         run=name,
-        order=list(curve["methods"]),
-        colours=curve["colours"],
+        order=list(first["methods"]),
+        colours=first["colours"],
         kind="data curve",
         headline="Error against training problems",
         script_hash=None,
-        head=head,
-        body=body,
-        notes=[*laws(curve), *reasons(curve)],
-        figure=Markup(figure(curve)),
-        curve=curve,
+        sections=[
+            {
+                "of": of,
+                "curve": curve,
+                "rows": rows(curve),
+                "notes": [*laws(curve), *reasons(curve)],
+                "figure": Markup(figure(curve, of)),
+            }
+            for of, curve in curves.items()
+        ],
         count=count,
     )

@@ -42,10 +42,15 @@ class Entry:
     versions: Mapping[str, str]  # of the libraries that decide results
     format: int = FORMAT
 
-    def outcomes(self, ids: Sequence[str]) -> dict[str, str]:
-        """Outcomes of the greedy answers by problem, in the words of a verdict as far as they are kept."""
-        words = {"1": "correct", "0": "incorrect", UNDECIDED: "timeout"}
-        return {problem: words[mark] for problem, mark in zip(ids, self.greedy, strict=True)}
+    @property
+    def errors(self) -> list[float | None]:
+        """Errors of the greedy answers, in the order of the problems; None where undecided."""
+        return [None if mark == UNDECIDED else 1.0 - int(mark) for mark in self.greedy]
+
+    @property
+    def drawn_errors(self) -> list[float | None]:
+        """Share of each problem's draws that are wrong; None where one of them is undecided."""
+        return [None if mark == UNDECIDED else 1 - int(mark) / self.draws for mark in self.drawn.split()]
 
 
 def marks(answers: Answers) -> tuple[list[str], str, str, int]:

@@ -123,8 +123,7 @@ def test_multiplier_reads_the_curve_sideways(factor: float) -> None:
     result = multiplier(curve(), point(500, 10 * (500 * factor) ** -0.5, seed=9), resamples=600)
     assert result.value == pytest.approx(factor, rel=0.03)
     assert result.low < factor < result.high
-    assert result.equivalent == pytest.approx(500 * factor, rel=0.03)
-    assert not result.extrapolated
+    assert (result.least, result.most) == (0.5, 8)
 
 
 def test_a_method_as_good_as_sft_saves_nothing() -> None:
@@ -137,26 +136,31 @@ def test_a_worse_method_needs_more() -> None:
     assert result.value == pytest.approx(0.5, rel=0.03) and result.high < 1
 
 
-def test_beyond_the_measured_sizes_is_refused_with_both_numbers() -> None:
-    with pytest.raises(OutOfRange, match=r"would need about 7,9.*outside the 250 to 4000"):
-        multiplier(curve(), point(1000, 10 * 8000**-0.5, seed=9), resamples=100)
+@pytest.mark.parametrize(("size", "needs"), [(1000, 8000), (1000, 1e12), (250, 8000)])
+def test_beyond_the_largest_size_the_reading_is_that_size(size: float, needs: float) -> None:
+    result = multiplier(curve(), point(size, 10 * needs**-0.5, seed=9), resamples=300)
+    assert result.value == result.high == result.most == 4000 / size and result.outside > 0.9
 
 
-def test_an_extrapolation_is_flagged() -> None:
-    result = multiplier(curve(), point(1000, 10 * 8000**-0.5, seed=9), extrapolate=True, resamples=300)
-    assert result.extrapolated and result.value == pytest.approx(8, rel=0.05)
-    assert result.outside > 0.9
+def test_below_the_smallest_size_the_reading_is_that_size() -> None:
+    result = multiplier(curve(), point(500, 10 * 150**-0.5, seed=9), resamples=300)
+    assert result.value == result.low == result.high == result.least == 0.5
+
+
+def test_no_error_at_all_is_beyond_the_largest_size() -> None:
+    result = multiplier(curve(), point(500, 0.0), resamples=300)
+    assert result.value == result.low == result.most == 8
 
 
 def test_a_reading_at_the_edge_tells_how_often_it_falls_outside() -> None:
     result = multiplier(curve(), point(1000, 10 * 3900**-0.5, seed=9), resamples=400)
-    assert not result.extrapolated and 0.2 < result.outside < 0.8
+    assert result.low < result.value < result.most == result.high and 0.2 < result.outside < 0.8
 
 
 def test_a_curve_that_may_not_fall_is_refused() -> None:
     flat = [point(100, 0.30, 60, seed=1), point(200, 0.28, 60, seed=2)]
     with pytest.raises(OutOfRange, match="falls in only"):
-        multiplier(flat, point(100, 0.29, 60, seed=3), extrapolate=True, resamples=400)
+        multiplier(flat, point(100, 0.29, 60, seed=3), resamples=400)
 
 
 def test_points_of_different_tests_are_refused() -> None:
@@ -169,8 +173,7 @@ def test_points_of_different_tests_are_refused() -> None:
 def test_a_smaller_error_never_saves_less(factor: float, seed: int) -> None:
     points = curve()
     near, far = (
-        multiplier(points, point(300, 10 * size**-0.5, seed=seed), extrapolate=True, resamples=100)
-        for size in (300, 300 * factor)
+        multiplier(points, point(300, 10 * size**-0.5, seed=seed), resamples=100) for size in (300, 300 * factor)
     )
     assert far.value > near.value
 

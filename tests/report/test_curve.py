@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from app.report.curve import figure, laws, page, reasons, rows, saved_text, table
+from app.report.curve import GREEDY, alone, figure, laws, page, reasons, rows, saved_text, table
 
 
-def saved(value: float | None, extrapolated: bool = False) -> dict[str, Any]:
+def saved(value: float | None) -> dict[str, Any]:
     if value is None:
         return {"value": None, "reason": "the curve does not fall"}
-    return {"value": value, "low": value / 2, "high": value * 2, "equivalent": 1.0, "extrapolated": extrapolated}
+    value, low, high = (min(max(each, 1.0), 16.0) for each in (value, value / 2, value * 2))
+    return {"value": value, "low": low, "high": high, "least": 1.0, "most": 16.0, "outside": 0.1}
 
 
 def point(size: int, error: float, found: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -43,7 +45,11 @@ def curve() -> dict[str, Any]:
         (None, ""),
         (saved(None), "–"),
         (saved(4.0), "4x [2, 8]"),
-        (saved(8.0, True), "~8x [4, 16]"),
+        (saved(8.0), "8x [4, > 16]"),
+        (saved(20.0), "> 16x [10, > 16]"),
+        (saved(40.0), "> 16x"),
+        (saved(0.8), "< 1x [< 1, 1.6]"),
+        (saved(0.4), "< 1x"),
     ],
 )
 def test_saved_data_in_words(value: dict[str, Any] | None, text: str) -> None:
@@ -60,12 +66,14 @@ def test_a_row_a_point(curve: dict[str, Any]) -> None:
 
 
 def test_several_seeds_have_a_column_of_their_own(curve: dict[str, Any]) -> None:
-    assert all(len(row) == 5 for row in rows(curve)) and "however many seeds" not in page("demo", curve)
+    assert all(len(row) == 5 for row in rows(curve)) and "however many seeds" not in page("demo", {GREEDY: curve})
     curve["methods"]["sft"]["points"][0]["seeds"] = {"0": 0.45, "1": 0.55, "7": 0.5}
     head, first, *_ = rows(curve)
     assert (head[5], first[5]) == ("error by seed", "45.0% to 55.0% of 3")
     assert "45.0% to 55.0% of 3" in table(curve)
-    assert "45.0% to 55.0% of 3" in page("demo", curve) and "however many seeds" in page("demo", curve)
+    assert "45.0% to 55.0% of 3" in page("demo", {GREEDY: curve}) and "however many seeds" in page(
+        "demo", {GREEDY: curve}
+    )
 
 
 def test_table_is_text_with_the_laws_below(curve: dict[str, Any]) -> None:
@@ -93,8 +101,26 @@ def test_figure_draws_every_method_and_no_fixed_colour(curve: dict[str, Any]) ->
     assert "#fe" not in drawn
 
 
+def test_optimiser_steps_have_a_column_where_they_are_known(curve: dict[str, Any]) -> None:
+    curve["methods"]["sft"]["points"][0]["steps"] = 1200
+    head, first, second, *_ = rows(curve)
+    assert (head[-1], first[-1], second[-1]) == ("optimiser steps", "1,200", "–")
+
+
+def test_a_figure_of_its_own_has_fixed_colours(curve: dict[str, Any]) -> None:
+    drawn = alone(figure(curve), curve)
+    assert "var(--" not in drawn and "#000001" in drawn and "#000003" in drawn and 'fill="#ffffff"' in drawn
+
+
+def test_a_page_of_two_curves_names_both_and_shares_no_id(curve: dict[str, Any]) -> None:
+    html = page("demo", {GREEDY: curve, "error of draws": curve})
+    assert "<h2>Greedy error</h2>" in html and "<h2>Error of draws</h2>" in html
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
 def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
-    html = page("<b>x</b>", curve)
+    html = page("<b>x</b>", {GREEDY: curve})
     assert "&lt;b&gt;x" in html and "<b>x" not in html
     outside = []
 
@@ -109,6 +135,6 @@ def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
 
 
 def test_head_of_both_pages_allows_no_script_here(curve: dict[str, Any]) -> None:
-    html = page("tiny", curve)
+    html = page("tiny", {GREEDY: curve})
     assert html.startswith("<!doctype html>") and "<title>tiny: eightfold data curve</title>" in html
     assert "default-src 'none'" in html and "script-src" not in html and "<script" not in html
