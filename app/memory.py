@@ -137,24 +137,34 @@ def training(shape: Shape, settings: TrainSettings, place: TrainPlacement, branc
 
 
 def lines(recipe: Recipe, stages: list[Stage]) -> list[str]:
-    """Parameters and memory of each stage that holds a model, a line each; equal stages once."""
-    place, found = recipe.placement, dict[str, str]()
+    """Parameters and memory of the stages that hold a model; those of a kind that need the same share a line."""
+    found: dict[tuple[str, str], list[str]] = {}
     for stage in stages:
-        model: ModelSettings = stage.options.get("policy") or stage.options.get("start") or recipe.model
-        if stage.kind == "synthesis" and recipe.synthesis and recipe.synthesis.writer.kind == "vllm":
-            model = recipe.synthesis.writer.weights
-        elif stage.kind not in ("sampling", "credit", "evaluation", "training"):
-            continue
-        shape = shape_of(model)
-        if shape is None:
-            found[stage.name] = f"{model.path}: its configuration is not on this machine, so its size is not known"
-            continue
-        if stage.kind == "training":
-            settings: TrainSettings = stage.options["settings"]
-            branches = 2 if isinstance(settings, PreferenceSettings) else 1
-            said = training(shape, settings, place.training, branches, place.gpu_gib)
-        else:
-            roles: dict[str, EngineRole] = {"synthesis": "writer", "evaluation": "evaluation"}
-            said = engine(shape, place.engines(roles.get(stage.kind, "sampling")), place.gpu_gib)
-        found[stage.name] = f"{shape.weights / 1e9:.3g}B parameters, {said}"
-    return ["memory, estimated from the models' configurations:", *(f"    {n}: {s}" for n, s in found.items())]
+        if said := _needs(recipe, stage):
+            found.setdefault((stage.kind, said), []).append(stage.subject)
+    return [
+        "memory, estimated from the models' configurations:",
+        *(f"    {kind}{'/' * any(names)}{', '.join(names)}: {said}" for (kind, said), names in found.items()),
+    ]
+
+
+def _needs(recipe: Recipe, stage: Stage) -> str:
+    """In words; empty for a stage without a model."""
+    place = recipe.placement
+    model: ModelSettings = stage.options.get("policy") or stage.options.get("start") or recipe.model
+    if stage.kind == "synthesis" and recipe.synthesis and recipe.synthesis.writer.kind == "vllm":
+        model = recipe.synthesis.writer.weights
+    elif stage.kind not in ("sampling", "credit", "evaluation", "training"):
+        return ""
+    shape = shape_of(model)
+    if shape is None:
+        return f"{model.path}: its configuration is not on this machine, so its size is not known"
+    if stage.kind == "training":
+        settings: TrainSettings = stage.options["settings"]
+        branches = 2 if isinstance(settings, PreferenceSettings) else 1
+        said = training(shape, settings, place.training, branches, place.gpu_gib)
+    else:
+        roles: dict[str, EngineRole] = {"synthesis": "writer", "evaluation": "evaluation"}
+        said = engine(shape, place.engines(roles.get(stage.kind, "sampling")), place.gpu_gib)
+    size = f"{shape.weights / 1e9:.3g}B" if shape.weights >= 1e7 else f"{shape.weights / 1e6:.3g}M"
+    return f"{size} parameters, {said}"

@@ -64,8 +64,8 @@ def test_a_worker_holds_what_zero_leaves_it(settings: dict[str, Any], place: dic
 def test_the_plan_says_parameters_and_memory_of_each_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--plan", "--runs", str(tmp_path), "--set", "placement.gpu_gib=80"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"sampling/sft: 0.00\d+B parameters, weights 0.0 GiB a GPU", out)
-    assert re.search(r"training/dpo: .* GiB a worker, fits 80 GiB", out)
+    assert re.search(r"^    sampling/sft, rft: 0.\d+M parameters, weights 0.0 GiB a GPU", out, re.MULTILINE)
+    assert re.search(r"^    training/sft, rft, dpo, step_dpo, rounds: .* GiB a worker, fits 80 GiB", out, re.MULTILINE)
 
 
 def test_a_model_that_is_not_here_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from app.problems.strategies import STRATEGIES
 from tests.runs import recipe_file, run
 from tests.smollm import GSM8K, model_folder, served
 
@@ -47,14 +48,17 @@ def source(tmp_path: Path) -> dict[str, str]:
     return {"kind": "file", "train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
 
 
-def synthesise(folder: Path, source: dict[str, str], writer: dict[str, object]) -> dict[str, object]:
+def synthesise(
+    folder: Path, source: dict[str, str], writer: dict[str, object], model: str = "world", **more: object
+) -> dict[str, object]:
     """Manifest of stage synthesis with a writer; every request must be a problem or counted as dropped."""
     recipe = recipe_file(
         folder,
         {
             "name": "written",
+            "model": {"path": model},
             "problems": {"source": source},
-            "synthesis": {"writer": writer, "count": 12, "max_tokens": 120, "budget": {"attempts": 1}},
+            "synthesis": {"writer": writer, "count": 12, "max_tokens": 120, "budget": {"attempts": 1}, **more},
             "placement": {"sampling": {"kv_cache_gib": 0.5, "max_model_len": 1024}},
         },
     )
@@ -75,6 +79,21 @@ def test_synthesis_through_vllm_serve(smollm: Path, source: dict[str, str], tmp_
     assert url not in json.dumps(manifest)
 
 
-def test_synthesis_by_the_runs_own_vllm(smollm: Path, source: dict[str, str], tmp_path: Path) -> None:
-    manifest = synthesise(tmp_path, source, {"kind": "vllm", "weights": {"path": str(smollm)}})
+def test_synthesis_by_the_runs_own_vllm_with_every_strategy(
+    smollm: Path, source: dict[str, str], tmp_path: Path
+) -> None:
+    """The policy that `from_failures` asks is the same small model; cut short, it fails at most of these seeds."""
+    manifest = synthesise(
+        tmp_path,
+        source,
+        {"kind": "vllm", "weights": {"path": str(smollm)}},
+        model=str(smollm),
+        count=28,
+        strategies=dict.fromkeys(STRATEGIES, 1),
+        vote={"solutions": 3, "agreement": 0.6},
+        difficulty={"rollouts": 2, "max_tokens": 48},
+    )
     assert str(smollm) not in json.dumps(manifest["settings"])
+    told = json.loads(next((tmp_path / "runs" / "written" / "synthesis").glob("*/yield.json")).read_text())
+    assert set(told["by_strategy"]) == set(STRATEGIES)
+    assert sum(sum(ends.values()) for ends in told["by_strategy"].values()) == told["attempts"]

@@ -29,7 +29,9 @@ TINY = {
     "training.batch": 8,
     "training.micro_batch": 8,
     "evaluation.samples": 0,
-    **{f"runs.{name}.steps": 2 for name in ("sft", "rft", "dpo", "step_dpo")},
+    **{f"runs.{name}.steps": 2 for name in ("sft", "rft", "dpo", "step_dpo", "rounds")},
+    "runs.rounds.evaluate_every": 1,
+    "runs.rounds.evaluate_problems": 2,
 }
 
 

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.errors import UserError
@@ -22,6 +24,7 @@ from app.verification.llm import LlmVerifier
 from app.verification.settings import LlmJudge, VerificationSettings
 from app.verification.verifier import BuiltIn, verdicts, verifier_of
 from tests.runs import TINY, recipe_file, run
+from tests.smollm import model_folder, served
 
 PROBLEM = Problem("p", "How many?", "72", "train", "made-up")
 OWN = """
@@ -279,3 +282,23 @@ def test_a_model_as_judge_drives_a_whole_run(serve: Any, tmp_path: Path) -> None
     llm = {"base_url": server.url, "model": "m", "when": "always"}
     said = run(recipe_file(tmp_path, TINY | {"verification": {"llm": llm}}), tmp_path / "runs")
     assert "report: " in said and len(server.prompts) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_served_model_as_judge_drives_a_whole_run(tmp_path: Path) -> None:
+    """SmolLM2 behind vLLM's server: what 135M parameters do not decide is no verdict."""
+    model = model_folder(tmp_path / "SmolLM2-135M-Instruct")
+    with served(model, tmp_path / "serve.log") as url:
+        llm = {"base_url": url, "model": "writer", "when": "always"}
+        runs = {"sft": TINY["runs"]["sft"], "rft": TINY["runs"]["sft"] | {"method": "rft", "samples": "sft"}}  # type: ignore[index]
+        sampling = {"samples": 2, "max_tokens": 64, "problems_per_shard": 20}
+        few = {"synthesis": {"count": 12}, "problems": TINY["problems"] | {"test": 4}}  # type: ignore[operator]
+        recipe = recipe_file(tmp_path, TINY | few | {"verification": {"llm": llm}, "runs": runs, "sampling": sampling})
+        assert "report: " in run(recipe, tmp_path / "runs")
+    answered = (tmp_path / "serve.log").read_text(errors="replace").count('POST /v1/chat/completions HTTP/1.1" 200')
+    parts = sorted((tmp_path / "runs").glob("tiny/verification/*/*/part-*.parquet"))
+    verdicts = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
+    assert len(verdicts) == 12 * 2 and answered > 12
+    assert {row["tier"] for row in verdicts} == {"llm"}
+    assert {row["reason"] for row in verdicts} <= {"judge-same", "judge-different", "judge-undecided"}
