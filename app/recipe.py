@@ -145,11 +145,20 @@ def _included(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"placement": read(named)} if isinstance(named, str) else body
 
 
-def _apply(body: dict[str, Any], override: str) -> None:
-    """Set one dotted key of the raw mapping; the value is YAML."""
+def overridden(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of `key=value`; the value is YAML. Raises UserError where it is not of that form."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: expected key=value, such as sampling.samples=4")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is no YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _apply(body: dict[str, Any], override: str) -> None:
+    """Set one dotted key of the raw mapping."""
+    key, value = overridden(override)
     *parents, last = key.split(".")
     for parent in parents:
         child = body.get(parent)
@@ -158,10 +167,7 @@ def _apply(body: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {override}: {parent} holds a value, not keys")
         body = child
-    try:
-        body[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is no YAML: {getattr(error, 'problem', error)}") from None
+    body[last] = value
 
 
 OLD_METHODS = ("sft", "rft", "dpo", "step_dpo")

@@ -189,13 +189,14 @@ def curve(
 def study(
     study: Annotated[str, typer.Argument(help="a study's file, or the name of a shipped one (world_quick)")],
     plan: Annotated[bool, typer.Option("--plan", help="print what would run and stop")] = False,
+    minutes: Annotated[float | None, typer.Option(metavar="N", help="after which no further cell is begun")] = None,
     runs: Runs = "runs",
 ) -> None:
     """A grid of recipes: what cells share runs once, and finished points are kept in a folder to share.
 
     [dim]eightfold study world_quick --plan[/dim]
     """
-    call("study", study, plan=plan, runs=runs)
+    call("study", study, plan=plan, minutes=minutes, runs=runs)
 
 
 @cli.command(rich_help_panel="Runs")

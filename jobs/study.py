@@ -10,6 +10,7 @@ import argparse
 import itertools
 import posixpath
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,9 @@ from app.report.table import duration
 from app.store import Output
 from app.study.cells import Cell, Point, cells, points_of, size_key
 from app.study.ledger import Ledger
-from app.study.reading import baseline, results, series_of
+from app.study.reading import baseline, complete, results, series_of
 from app.study.record import record, upstream
-from app.study.settings import read_study
+from app.study.settings import Study, read_study
 from jobs.run import find_recipe, quiet
 
 STUDIES = Path(__file__).parent / "studies"
@@ -40,6 +41,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobs.study", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("study", help="a study's file, or the name of one in jobs/studies (world_quick)")
     parser.add_argument("--plan", action="store_true", help="print what would run and stop")
+    parser.add_argument("--minutes", type=float, metavar="N", help="after which no further cell is begun")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder or URI of all runs (default: runs)")
     return parser.parse_args(argv)
 
@@ -59,23 +61,37 @@ def find_study(name: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     path = find_study(args.study)
-    study = read_study(path)
-    root = posixpath.join(args.runs, study.name)
-    found = cells(study, find_recipe(study.recipe), path)
-    todo = [replace(cell, recipe=pinned(cell.recipe, study.folder, save=not args.plan)) for cell in found]
-    ledger = Ledger(study.folder)
-    points = [point for cell in todo for point in points_of(cell)]
-    size = size_key(study, todo[0].recipe)
-    lines = series_of(points, size)
-    against = baseline(lines, path)  # now, not after all is made
-    left = missing(points, ledger.keys())
-    if args.plan:
-        print(planned(points, left, root))
-        return 0
-    if left:
-        run_all(left, ledger, root)
-    print(shown(results(study.name, size, lines, against, ledger), study.folder))
+    carry_out(read_study(path), path, args.runs, args.plan, args.minutes)
     return 0
+
+
+def carry_out(study: Study, where: str, runs: str, only_plan: bool = False, minutes: float | None = None) -> None:
+    """Make what is missing of a study, and show what is there; or print the plan.
+
+    Args:
+        where: what the study was read from, for messages.
+        runs: folder or URI of all runs.
+        minutes: after so many no further cell is begun.
+    """
+    root = posixpath.join(runs, study.name)
+    found = cells(study, find_recipe(study.recipe), where)
+    todo = [replace(cell, recipe=pinned(cell.recipe, study.folder, save=not only_plan)) for cell in found]
+    points = [point for cell in todo for point in points_of(cell)]
+    size = size_key(study.size, todo[0].recipe)
+    lines = series_of(points, size)
+    against = baseline(lines, where)  # now, not after all is made
+    ledger = Ledger(study.folder)
+    left = missing(points, ledger.keys())
+    if only_plan:
+        print(planned(points, left, root))
+        return
+    if left:
+        run_all(left, ledger, root, minutes)
+    lines = complete(lines, ledger.keys())
+    if lines:
+        print(shown(results(study.name, size, lines, against.title, ledger), study.folder))
+    if left := missing(points, ledger.keys()):
+        print(f"{len(left)} points are left to make: the same command goes on; what is shown are whole seeds")
 
 
 def shown(found: dict[str, Any], folder: str) -> str:
@@ -84,7 +100,7 @@ def shown(found: dict[str, Any], folder: str) -> str:
 
     place = Output(folder, "", "")
     place.write_json("results.json", found)
-    names = {"greedy": GREEDY, "drawn": f"error of a draw, mean of {found['draws'][0]}"}
+    names = {"greedy": GREEDY, "drawn": "error of a draw"}
     curves = {names[of]: curve for of, curve in found["curves"].items()}
     files = {f"{of}.svg": alone(figure(curve, names[of]), curve) for of, curve in found["curves"].items()}
     files["index.html"] = page(found["study"], curves)
@@ -110,22 +126,26 @@ def by_cell(points: list[Point]) -> list[tuple[Cell, list[Point]]]:
     return [(cell, list(group)) for cell, group in itertools.groupby(points, key=lambda point: point.cell)]
 
 
-def run_all(left: list[Point], ledger: Ledger, root: str) -> None:
+def run_all(left: list[Point], ledger: Ledger, root: str, minutes: float | None) -> None:
     """Make what is missing on Ray."""
     from app.cluster import ray_session
 
     with quiet(root), ray_session():
         from app.pipeline import run  # imports ray, whose doors are closed by now
 
-        make(left, ledger, root, run)
+        make(left, ledger, root, run, minutes)
 
 
-def make(left: list[Point], ledger: Ledger, root: str, run: Callable[..., list[Step]]) -> None:
+def make(
+    left: list[Point], ledger: Ledger, root: str, run: Callable[..., list[Step]], minutes: float | None = None
+) -> None:
     """Run the stages of points, a cell at a time, and keep the points; those of a cell that fails too, where they are
-    finished.
+    finished. No cell is begun after `minutes`.
     """
-    groups = by_cell(left)
+    groups, begun = by_cell(left), time.monotonic()
     for number, (cell, points) in enumerate(groups, 1):
+        if minutes is not None and time.monotonic() - begun >= 60 * minutes:
+            return
         print(f"cell {number} of {len(groups)}: {cell.title}: {', '.join(p.run for p in points)}", flush=True)
         try:
             run(cell.recipe, root, until=[point.stage for point in points])

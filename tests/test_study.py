@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from app.plan import Step, keys_of, plan
 from app.recipe import Recipe, load
 from app.records import Trace, Verdict, digest
 from app.report.curve import saved_text
-from app.study.cells import Cell, cells, points_of
+from app.study.cells import Cell, Point, cells, points_of
 from app.study.ledger import Entry, Ledger
 from app.study.reading import baseline, results, series_of
 from app.study.settings import Study, read_study
@@ -76,7 +78,11 @@ class Scripted:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     scripted = Scripted()
-    monkeypatch.setattr(job, "run_all", lambda left, ledger, root: job.make(left, ledger, root, scripted))
+
+    def run_all(left: list[Point], ledger: Ledger, root: str, minutes: float | None) -> None:
+        job.make(left, ledger, root, scripted, minutes)
+
+    monkeypatch.setattr(job, "run_all", run_all)
     return scripted
 
 
@@ -90,7 +96,7 @@ def main(folder: Path, path: str, *more: str) -> int:
 def test_every_value_of_an_axis_with_every_value_of_the_others_and_what_points_add(tmp_path: Path) -> None:
     found = [(cell.size, cell.recipe.seed, cell.runs) for cell in planned(tmp_path)]
     both, alone = ("sft", "step_dpo"), ("sft",)
-    assert found == [(10, 0, both), (10, 1, both), (20, 0, both), (20, 1, both), (40, 0, alone), (40, 1, alone)]
+    assert found == [(10, 0, both), (20, 0, both), (40, 0, alone), (10, 1, both), (20, 1, both), (40, 1, alone)]
 
 
 def test_a_cell_that_two_parts_name_is_there_once_with_the_runs_of_both(tmp_path: Path) -> None:
@@ -219,6 +225,21 @@ def test_another_seed_makes_its_own_points_alone(
     assert "cell 1 of 3: synthesis.count=10, seed=2: sft, step_dpo" in capsys.readouterr().out
 
 
+def test_no_cell_is_begun_after_some_minutes_and_whole_seeds_are_shown(
+    tmp_path: Path, run: Scripted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = itertools.count()  # a minute a look: one when the cells are begun, one before each
+    monkeypatch.setattr(job, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(ticks)))
+    path = study_file(tmp_path)
+    assert main(tmp_path, path, "--minutes", "5") == 0  # of the six cells of two seeds the first four
+    assert "3 points are left to make" in capsys.readouterr().out
+    assert json.loads((tmp_path / "ledger" / "results.json").read_text())["seeds"] == [0]
+    assert main(tmp_path, path, "--minutes", "0") == 0 and "3 points are left" in capsys.readouterr().out
+    assert main(tmp_path, path) == 0
+    assert json.loads((tmp_path / "ledger" / "results.json").read_text())["seeds"] == [0, 1]
+    assert "left to make" not in capsys.readouterr().out
+
+
 def test_points_of_a_cell_that_fails_are_kept(
     tmp_path: Path, run: Scripted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,7 +342,7 @@ def test_data_saved_is_read_inside_the_sizes_of_sft_and_a_bound_beyond(tmp_path:
     for point in points:
         ledger.add(entry_of(point, wrong[point.run, point.cell.size], 2), [f"p{n:03d}" for n in range(200)])
     lines = series_of(points, "synthesis.count")
-    found = results("small", "synthesis.count", lines, baseline(lines, ""), ledger)
+    found = results("small", "synthesis.count", lines, baseline(lines, "").title, ledger)
     near, far = [point["saved"] for point in found["curves"]["greedy"]["methods"]["per-step DPO"]["points"]]
     assert near["value"] == pytest.approx(2, rel=0.05) and (near["least"], near["most"]) == (1, 4)
     assert saved_text(far) == "> 2x"

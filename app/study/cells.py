@@ -49,7 +49,7 @@ def told(values: Mapping[str, Any]) -> str:
 
 
 def cells(study: Study, recipe: str, where: str) -> list[Cell]:
-    """All cells, the smallest size first; what two parts of the study name alike is there once.
+    """All cells, seed after seed, the smallest size first; what two parts of the study name alike is there once.
 
     Args:
         recipe: the recipe's file.
@@ -68,7 +68,7 @@ def cells(study: Study, recipe: str, where: str) -> list[Cell]:
             if other := found.get(name):
                 cell = Cell(cell.values, cell.recipe, tuple(dict.fromkeys((*other.runs, *cell.runs))), cell.size)
             found[name] = cell
-    return sorted(found.values(), key=lambda cell: (cell.size, cell.recipe.seed))
+    return sorted(found.values(), key=lambda cell: (cell.recipe.seed, cell.size))
 
 
 def _cell(study: Study, part: Part, chosen: dict[str, Any], path: str, where: str) -> Cell:
@@ -96,13 +96,13 @@ def _runs(named: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name in trained if not named or name in named)
 
 
-def size_key(study: Study, recipe: Recipe) -> str:
-    """The key of the recipe that counts training problems."""
-    return study.size or ("synthesis.count" if recipe.synthesis else "problems.train")
+def size_key(named: str | None, recipe: Recipe) -> str:
+    """The key of the recipe that counts training problems: the one that a study names, or the usual one."""
+    return named or ("synthesis.count" if recipe.synthesis else "problems.train")
 
 
 def _size(study: Study, recipe: Recipe) -> int:
-    key = size_key(study, recipe)
+    key = size_key(study.size, recipe)
     value = flat(recipe.model_dump(mode="json")).get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(f"{key}: the size of a cell must be a whole number, this is {value!r}; give it as an axis")

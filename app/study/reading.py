@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import UserError
@@ -81,8 +81,19 @@ def baseline(series: Sequence[Series], where: str) -> Series:
     raise UserError(f"{where}: runs: a study is read against SFT: measure a run of method sft")
 
 
-def results(name: str, size: str, series: Sequence[Series], against: Series, ledger: Ledger) -> dict[str, Any]:
+def complete(series: Sequence[Series], there: Collection[str]) -> list[Series]:
+    """The lines with the points of those seeds alone of which all points are there: what can be read fairly so far."""
+    partial = {p.cell.recipe.seed for line in series for p in line.points if p.key not in there}
+    left = [replace(s, points=tuple(p for p in s.points if p.cell.recipe.seed not in partial)) for s in series]
+    return [line for line in left if line.points]
+
+
+def results(name: str, size: str, series: Sequence[Series], against: str, ledger: Ledger) -> dict[str, Any]:
     """All that the page shows, as JSON values, from finished points alone.
+
+    Args:
+        size: the key of the recipe that counts training problems.
+        against: title of the line that the others are read against.
 
     Raises:
         UserError: an entry cannot be read, or points were tested on different problems.
@@ -110,7 +121,7 @@ def results(name: str, size: str, series: Sequence[Series], against: Series, led
         "points": len(entries),
         "seconds": sum(seconds.values()),
         "versions": _versions(entries.values()),
-        "curves": {of: _shown(curve(table, against.title), series, steps) for of, table in curves.items()},
+        "curves": {of: _shown(curve(table, against), series, steps) for of, table in curves.items()},
     }
 
 
