@@ -19,6 +19,7 @@ if __name__ == "__main__":
     begin()
 
 from app.errors import UserError, one_clear_error
+from app.hub import pinned
 from app.recipe import Recipe, load, overridden
 from app.report.results import baseline_of
 from app.store import Output
@@ -75,9 +76,11 @@ def study_of(own: Recipe, args: argparse.Namespace) -> Study:
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     own = load(find_recipe(args.recipe), args.set)
-    carry_out(study_of(own, args), args.recipe, args.runs)
-    run = Output(posixpath.join(args.runs, own.name), "", "")
-    run.write_json("recipe.json", own.model_dump(mode="json"))  # what the folder shows is not the curve's last cell
+    root = posixpath.join(args.runs, own.name)
+    carry_out(study_of(own, args), args.recipe, args.runs, root)
+    own = pinned(own, root)
+    # what the folder shows is the recipe itself, not the curve's last cell
+    Output(root, "", "").write_json("recipe.json", own.model_dump(mode="json"))
     return 0
 
 

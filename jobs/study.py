@@ -29,8 +29,9 @@ from app.report.table import duration
 from app.store import Output
 from app.study.cells import Cell, Point, cells, points_of, size_key
 from app.study.ledger import Ledger
-from app.study.reading import baseline, complete, results, series_of
+from app.study.reading import results
 from app.study.record import record, upstream
+from app.study.series import baseline, complete, series_of
 from app.study.settings import Study, read_study
 from jobs.run import find_recipe, quiet
 
@@ -61,21 +62,25 @@ def find_study(name: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     path = find_study(args.study)
-    carry_out(read_study(path), path, args.runs, args.plan, args.minutes)
+    study = read_study(path)
+    carry_out(study, path, args.runs, study.folder, args.plan, args.minutes)
     return 0
 
 
-def carry_out(study: Study, where: str, runs: str, only_plan: bool = False, minutes: float | None = None) -> None:
+def carry_out(
+    study: Study, where: str, runs: str, commits: str, only_plan: bool = False, minutes: float | None = None
+) -> None:
     """Make what is missing of a study, and show what is there; or print the plan.
 
     Args:
         where: what the study was read from, for messages.
         runs: folder or URI of all runs.
+        commits: folder or URI that keeps the commits of hub names.
         minutes: after so many no further cell is begun.
     """
     root = posixpath.join(runs, study.name)
     found = cells(study, find_recipe(study.recipe), where)
-    todo = [replace(cell, recipe=pinned(cell.recipe, study.folder, save=not only_plan)) for cell in found]
+    todo = [replace(cell, recipe=pinned(cell.recipe, commits, save=not only_plan)) for cell in found]
     points = [point for cell in todo for point in points_of(cell)]
     size = size_key(study.size, todo[0].recipe)
     lines = series_of(points, size)
@@ -96,19 +101,22 @@ def carry_out(study: Study, where: str, runs: str, only_plan: bool = False, minu
 
 def shown(found: dict[str, Any], folder: str) -> str:
     """Write results.json, a page and its figures into the study's folder; the tables, and where the page is."""
-    from app.report.curve import GREEDY, alone, figure, page, table
+    from app.report.curve import GREEDY, alone, figures, page, table
 
     place = Output(folder, "", "")
     place.write_json("results.json", found)
     names = {"greedy": GREEDY, "drawn": "error of a draw"}
     curves = {names[of]: curve for of, curve in found["curves"].items()}
-    files = {f"{of}.svg": alone(figure(curve, names[of]), curve) for of, curve in found["curves"].items()}
-    files["index.html"] = page(found["study"], curves)
+    files = {"index.html": page(found["study"], curves)}
+    for of, curve in found["curves"].items():
+        files |= {f"{of}-{name}.svg": alone(drawn, curve) for name, drawn in figures(curve, names[of]).items()}
     for name, text in files.items():
         with place.atomic(name) as sink:
             sink.write(text.encode())
     tables = "\n\n".join(f"{of}\n{table(curve)}" for of, curve in curves.items())
-    took = f"{found['points']} points, {duration(found['seconds'])} of stages"
+    took = f"{found['points']} points, tested on {found['split']} problems, {duration(found['seconds'])} of stages"
+    mixed = [library for library, versions in found["versions"].items() if len(versions) > 1]
+    took += f"; made with several versions of {', '.join(mixed)}" if mixed else ""
     return f"{tables}\n\n{took}\nstudy: {posixpath.join(folder, 'index.html')}"
 
 

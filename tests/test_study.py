@@ -22,7 +22,8 @@ from app.records import Trace, Verdict, digest
 from app.report.curve import saved_text
 from app.study.cells import Cell, Point, cells, points_of
 from app.study.ledger import Entry, Ledger
-from app.study.reading import baseline, results, series_of
+from app.study.reading import results
+from app.study.series import baseline, series_of
 from app.study.settings import Study, read_study
 from jobs import study as job
 from tests.runs import TINY, recipe_file
@@ -116,6 +117,17 @@ def test_keys_of_a_part_reach_its_recipes_alone(tmp_path: Path) -> None:
     assert rates == [1e-3, 1e-3, 1e-5]
 
 
+def test_what_was_chosen_for_a_size_reaches_its_cells_and_names_no_line(tmp_path: Path) -> None:
+    chosen = {10: {"runs.sft.steps": 7}, 40: {"runs.sft.steps": 9}}
+    found = planned(tmp_path, axes={"synthesis.count": [10, 20]}, by_size=chosen)
+    assert [cell.recipe.trained()["sft"].training.steps for cell in found] == [7, 4, 9]  # type: ignore[union-attr]
+    assert lines_of(tmp_path, axes={"synthesis.count": [10, 20]}, by_size=chosen) == [("SFT", 3), ("per-step DPO", 2)]
+    swept = planned(
+        tmp_path, axes={"synthesis.count": [10], "runs.sft.steps": [2]}, points=[], by_size={10: chosen[10]}
+    )
+    assert swept[0].recipe.trained()["sft"].training.steps == 2  # type: ignore[union-attr]
+
+
 def test_a_key_that_a_run_does_not_read_leaves_its_point_the_same(tmp_path: Path) -> None:
     found = planned(tmp_path, axes={"runs.step_dpo.beta": [0.1, 0.2]}, points=[])
     (sft, pairs), (same, others) = map(points_of, found)
@@ -134,6 +146,7 @@ def test_a_point_has_the_key_of_the_evaluation_of_the_recipe_itself(tmp_path: Pa
         ({"axes": {"synthesis.cuont": [10]}}, r"study.yaml: at synthesis.cuont=10: .*synthesis.cuont: .*'count'"),
         ({"axes": {"synthesis.count": [10, -1]}}, r"study.yaml: at synthesis.count=-1: .*synthesis.count: "),
         ({"runs": ["sfd"]}, r"study.yaml: at .*: runs: no run sfd that trains \(did you mean 'sft'\?\)"),
+        ({"by_size": {30: {"runs.sft.steps": 7}}}, r"study.yaml: by_size.30: no cell has that size"),
         ({"axes": {"seed": []}}, r"study.yaml: .*axes.seed: give at least one value"),
         ({"axis": {}}, r"study.yaml: axis: unknown key \(did you mean 'axes'\?\)"),
         ({"points": [{"run": ["sft"]}]}, r"study.yaml: points.0.run: unknown key \(did you mean 'runs'\?\)"),
@@ -315,10 +328,23 @@ def test_a_finished_study_leaves_results_a_page_and_a_figure(
     assert [point["steps"] for point in greedy["methods"]["per-step DPO"]["points"]] == [8, 8]
     page = (folder / "index.html").read_text()
     assert page.startswith("<!doctype html>") and "optimiser steps" in page and "optimiser steps" in said
-    assert (folder / "greedy.svg").read_text().startswith("<svg")
+    assert (folder / "greedy-curve.svg").read_text().startswith("<svg")
     first = (folder / "results.json").read_bytes()
     assert main(tmp_path, study_file(tmp_path)) == 0
     assert (folder / "results.json").read_bytes() == first
+
+
+def test_a_key_that_tells_lines_apart_is_swept_with_the_recipe_s_own_value(tmp_path: Path, run: Scripted) -> None:
+    more = [{"axes": {"synthesis.count": [20], "runs.step_dpo.beta": [0.05, 0.3]}, "runs": ["step_dpo"]}]
+    more += [{"axes": {"synthesis.count": [20], "runs.step_dpo.reading": ["full-solution"]}, "runs": ["step_dpo"]}]
+    assert main(tmp_path, study_file(tmp_path, points=more)) == 0
+    found = json.loads((tmp_path / "ledger" / "results.json").read_text())["curves"]["greedy"]["sweeps"]
+    told = [(sweep["run"], sweep["key"], sweep["size"], [p["value"] for p in sweep["points"]]) for sweep in found]
+    assert told == [
+        ("step_dpo", "runs.step_dpo.beta", 20, [0.05, 0.1, 0.3]),
+        ("step_dpo", "runs.step_dpo.reading", 20, ["full-solution", "shared-prefix"]),
+    ]
+    assert (tmp_path / "ledger" / "greedy-step_dpo-runs.step_dpo.beta-20.svg").is_file()
 
 
 def entry_of(point: Any, wrong: int, drawn: int) -> Entry:

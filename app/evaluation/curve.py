@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
@@ -101,6 +102,38 @@ def _means(errors: Errors, decided: list[Asked], group: Callable[[Asked], K]) ->
     return {name: float(np.mean(found[name])) for name in sorted(found)}
 
 
+def told(measured: Measured) -> dict[str, list[dict[str, Any]]]:
+    """The points of each method as JSON values: size, error, its interval over problems, and the error of each seed."""
+    found, _ = points(measured)
+    decided = _decided(measured)
+    return {
+        method: [_point(p, errors_by_seed(measured[method][int(p.size)], decided)) for p in series]
+        for method, series in found.items()
+    }
+
+
+def differences(measured: Measured) -> list[dict[str, Any]]:
+    """Each method's error minus that of each one before it, at every size of both, paired by problem.
+
+    `low` and `high` are over problems; `seeds` holds the difference of the seeds' own policies.
+    """
+    found = {(method, int(point.size)): point for method, series in points(measured)[0].items() for point in series}
+    shown = {(method, point["size"]): point for method, line in told(measured).items() for point in line}
+    out: list[dict[str, Any]] = []
+    for size in sorted({size for _, size in found}):
+        names = [method for method in measured if size in measured[method]]
+        draws = resampled_means(np.stack([found[name, size].errors for name in names]))
+        for (i, other), (j, method) in combinations(enumerate(names), 2):
+            low, high = percentiles(draws[j] - draws[i])
+            ours, theirs = shown[method, size], shown[other, size]
+            both = [seed for seed in ours["seeds"] if seed in theirs["seeds"]]
+            seeds = {seed: ours["seeds"][seed] - theirs["seeds"][seed] for seed in both}
+            value = ours["error"] - theirs["error"]
+            ends = {"difference": value, "low": low, "high": high, "seeds": seeds}
+            out.append({"size": size, "method": method, "other": other, **ends})
+    return out
+
+
 def curve(measured: Measured, baseline: str) -> dict[str, Any]:
     """Everything the figure shows, as JSON values: errors, fits, and for each method and size the data saved.
 
@@ -112,7 +145,7 @@ def curve(measured: Measured, baseline: str) -> dict[str, Any]:
         baseline: the policy whose sizes the others' savings are read in.
     """
     found, undecided = points(measured)
-    decided = _decided(measured)
+    shown = told(measured)
     reference = found.get(baseline, [])
     return {
         "baseline": baseline,
@@ -121,9 +154,8 @@ def curve(measured: Measured, baseline: str) -> dict[str, Any]:
         "methods": {
             method: {
                 "points": [
-                    _point(p, errors_by_seed(measured[method][int(p.size)], decided))
-                    | {"saved": None if method == baseline else _saved(baseline, reference, p)}
-                    for p in series
+                    point | {"saved": None if method == baseline else _saved(baseline, reference, p)}
+                    for point, p in zip(shown[method], series, strict=True)
                 ],
                 "fit": _fit(series),
             }

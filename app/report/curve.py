@@ -14,7 +14,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from app.records import digest
 from app.report.figures import COLUMNS, PAINT, STYLE, WIDTH, paint, svg
 from app.report.page import TEMPLATES
-from app.report.table import EMPTY, count, percent
+from app.report.sweep import figure as sweep_figure
+from app.report.table import EMPTY, count, percent, points
 
 GREEDY = "greedy error"
 
@@ -45,9 +46,9 @@ def rows(curve: dict[str, Any]) -> list[tuple[str, ...]]:
     have optimiser steps (of a policy and of those it started from) where they are known.
     """
     head = ["method", "problems", "error", "95% interval", f"data saved against {curve['titles'][curve['baseline']]}"]
-    points = [point for series in curve["methods"].values() for point in series["points"]]
-    several = any(len(point["seeds"]) > 1 for point in points)
-    stepped = any("steps" in point for point in points)
+    measured = [point for series in curve["methods"].values() for point in series["points"]]
+    several = any(len(point["seeds"]) > 1 for point in measured)
+    stepped = any("steps" in point for point in measured)
     body = [
         (
             curve["titles"][method],
@@ -102,14 +103,42 @@ def reasons(curve: dict[str, Any]) -> list[str]:
     return [f"{EMPTY} no reading for {', '.join(where)}: {reason}" for reason, where in found.items()]
 
 
+def lines(curve: dict[str, Any]) -> list[str]:
+    """The methods that have several sizes."""
+    return [method for method, series in curve["methods"].items() if len(series["points"]) > 1]
+
+
+def pairs(curve: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Cells of the table of each method of several sizes against each one before it, its head first."""
+    shown = lines(curve)
+    body = [
+        (
+            f"{curve['titles'][pair['method']]} against {curve['titles'][pair['other']]}",
+            count(pair["size"]),
+            points(pair["difference"]),
+            f"[{points(pair['low'])}, {points(pair['high'])}]",
+            ", ".join(points(value) for value in pair["seeds"].values()),
+        )
+        for pair in curve["differences"]
+        if pair["method"] in shown and pair["other"] in shown
+    ]
+    return [("methods", "problems", "error, points", "95% interval", "by seed"), *body] if body else []
+
+
 def figure(curve: dict[str, Any], of: str = GREEDY) -> str:
-    """Error against training problems, both axes logarithmic, with the fitted laws, as SVG. `of` says what error."""
+    """Error against training problems, both axes logarithmic, with the fitted laws, as SVG. `of` says what error.
+
+    Where some methods have several sizes, those that have one are left to the table.
+    """
+    drawn = lines(curve) or list(curve["methods"])
     with rc_context(STYLE | {"axes.spines.left": True, "ytick.labelcolor": PAINT["muted"]}):
         drawing = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         axes = drawing.subplots()
         axes.set_xscale("log")
         axes.set_yscale("log")
         for number, (method, series) in enumerate(curve["methods"].items()):
+            if method not in drawn:
+                continue
             sizes = [p["size"] for p in series["points"]]
             errors = [p["error"] for p in series["points"]]
             bars = [
@@ -123,7 +152,7 @@ def figure(curve: dict[str, Any], of: str = GREEDY) -> str:
                 ends = [fit["smallest"], fit["largest"]]
                 law = [fit["scale"] * size ** -fit["alpha"] for size in ends]
                 axes.plot(ends, law, color=paint(number), linewidth=1.5)
-        ticks = sorted({p["size"] for series in curve["methods"].values() for p in series["points"]})
+        ticks = sorted({p["size"] for method in drawn for p in curve["methods"][method]["points"]})
         axes.set_xticks(ticks, [count(tick) for tick in ticks])
         marks = [m for m in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1) if _seen(m, axes.get_ylim())]
         axes.set_yticks(marks, [percent(mark, 0) for mark in marks])
@@ -133,13 +162,24 @@ def figure(curve: dict[str, Any], of: str = GREEDY) -> str:
         axes.set_xlabel("training problems")
         axes.set_ylabel(of)
         axes.grid(axis="y")
-        drawing.legend(loc="outside upper center", ncols=min(len(curve["methods"]), COLUMNS), frameon=False)
+        drawing.legend(loc="outside upper center", ncols=min(len(drawn), COLUMNS), frameon=False)
         name = "curve" if of == GREEDY else f"curve-{digest(of, size=2)}"
         return svg(drawing, name, f"{of.capitalize()} against the number of training problems, by method")
 
 
 def _seen(value: float, limits: tuple[float, float]) -> bool:
     return limits[0] <= value <= limits[1]
+
+
+def figures(curve: dict[str, Any], of: str = GREEDY) -> dict[str, str]:
+    """All figures of a curve as SVG, by a name for a file: the curve's own, then a small one for each sweep."""
+    numbers = {method: number for number, method in enumerate(curve["methods"])}
+    found = {"curve": figure(curve, of)}
+    for sweep in curve["sweeps"]:
+        name = f"{sweep['run']}-{sweep['key']}-{sweep['size']}"
+        name = name if name not in found else f"{name}-{len(found)}"  # other keys of the run differ
+        found[name] = sweep_figure(sweep, paint(numbers[sweep["line"]]), of)
+    return found
 
 
 def alone(drawn: str, curve: dict[str, Any]) -> str:
@@ -167,7 +207,8 @@ def page(name: str, curves: dict[str, dict[str, Any]]) -> str:
                 "curve": curve,
                 "rows": rows(curve),
                 "notes": [*laws(curve), *reasons(curve)],
-                "figure": Markup(figure(curve, of)),
+                "pairs": pairs(curve),
+                "figures": [Markup(drawn) for drawn in figures(curve, of).values()],
             }
             for of, curve in curves.items()
         ],

@@ -68,18 +68,28 @@ def cells(study: Study, recipe: str, where: str) -> list[Cell]:
             if other := found.get(name):
                 cell = Cell(cell.values, cell.recipe, tuple(dict.fromkeys((*other.runs, *cell.runs))), cell.size)
             found[name] = cell
+    sizes = {cell.size for cell in found.values()}
+    for size in study.by_size:
+        if size not in sizes:
+            raise UserError(f"{where}: by_size.{size}: no cell has that size{nearest(str(size), map(str, sizes))}")
     return sorted(found.values(), key=lambda cell: (cell.recipe.seed, cell.size))
 
 
 def _cell(study: Study, part: Part, chosen: dict[str, Any], path: str, where: str) -> Cell:
-    changes = [f"{key}={_yaml(value)}" for key, value in (study.set | chosen).items()]
     try:
-        recipe = load(path, changes)
+        recipe = load(path, _overrides(study.set | chosen))
+        size = _size(study, recipe)
+        if size in study.by_size:
+            recipe = load(path, _overrides(study.set | study.by_size[size] | chosen))
         check(recipe)  # now, not after the smaller sizes ran
-        return Cell(chosen, recipe, _runs(part.runs or study.runs, recipe), _size(study, recipe))
+        return Cell(chosen, recipe, _runs(part.runs or study.runs, recipe), size)
     except UserError as error:
         lines = str(error).splitlines()
         raise UserError("\n".join(f"{where}: at {told(chosen)}: {line}" for line in lines)) from None
+
+
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_yaml(value)}" for key, value in values.items()]
 
 
 def _yaml(value: Any) -> str:

@@ -2,90 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.errors import UserError
-from app.evaluation.curve import Asked, curve
+from app.evaluation.curve import Asked, curve, differences
 from app.report.colours import colours
-from app.report.results import baseline_of, titles
 from app.study.cells import Point
 from app.study.ledger import Entry, Ledger
+from app.study.series import Series
+from app.study.sweeps import sweeps
 
 FORMAT = 1  # of results.json; bumped when a key changes its meaning
 
 Table = dict[str, dict[int, dict[Asked, float | None]]]  # errors by series, size, seed and problem
-
-
-@dataclass(frozen=True)
-class Series:
-    """The points of one line of a figure: one run, at all sizes and seeds."""
-
-    title: str
-    run: str
-    points: tuple[Point, ...]
-
-
-def series_of(points: Sequence[Point], size: str) -> list[Series]:
-    """The lines of a study, those of a run together.
-
-    A line is named by its run and by what tells it from other lines of that run: of the keys that cells set, beside the
-    size and the seed, those without which two different points would be one.
-    """
-    found: list[Series] = []
-    for run in dict.fromkeys(point.run for point in points):
-        own = [point for point in points if point.run == run]
-        keys = _telling(own, size)
-        lines: dict[str, list[Point]] = {}
-        for point in own:
-            lines.setdefault(_title(point, keys), []).append(point)
-        found += [Series(title, run, tuple(line)) for title, line in lines.items()]
-    return found
-
-
-def _telling(points: Sequence[Point], size: str) -> list[str]:
-    """Keys that tell points of one run apart, as few as will do, the first ones rather than the last."""
-    kept = [key for key in dict.fromkeys(key for p in points for key in p.cell.values) if key not in (size, "seed")]
-    for key in reversed(list(kept)):
-        fewer = [other for other in kept if other != key]
-        if _apart(points, fewer):
-            kept = fewer
-    return kept
-
-
-def _apart(points: Sequence[Point], keys: Sequence[str]) -> bool:
-    """Whether no two different points have the same values of some keys, size and seed."""
-    found: dict[str, str] = {}
-    for point in points:
-        values = [point.cell.values.get(key) for key in keys]
-        place = json.dumps([values, point.cell.size, point.cell.recipe.seed], sort_keys=True, default=str)
-        if found.setdefault(place, point.key) != point.key:
-            return False
-    return True
-
-
-def _title(point: Point, keys: Sequence[str]) -> str:
-    name = titles(point.cell.recipe, [point.run])[point.run]
-    values = point.cell.values
-    told = [f"{key.removeprefix(f'runs.{point.run}.')} {values[key]}" for key in keys if key in values]
-    return ", ".join([name, *told])
-
-
-def baseline(series: Sequence[Series], where: str) -> Series:
-    """The line that others are read against: SFT's first. Raises UserError where there is none."""
-    for line in series:
-        if line.run == baseline_of(line.points[0].cell.recipe, [line.run]):
-            return line
-    raise UserError(f"{where}: runs: a study is read against SFT: measure a run of method sft")
-
-
-def complete(series: Sequence[Series], there: Collection[str]) -> list[Series]:
-    """The lines with the points of those seeds alone of which all points are there: what can be read fairly so far."""
-    partial = {p.cell.recipe.seed for line in series for p in line.points if p.key not in there}
-    left = [replace(s, points=tuple(p for p in s.points if p.cell.recipe.seed not in partial)) for s in series]
-    return [line for line in left if line.points]
 
 
 def results(name: str, size: str, series: Sequence[Series], against: str, ledger: Ledger) -> dict[str, Any]:
@@ -115,13 +44,14 @@ def results(name: str, size: str, series: Sequence[Series], against: str, ledger
         "format": FORMAT,
         "study": name,
         "size": size,
+        "split": series[0].points[0].cell.recipe.evaluation.split,
         "order": [line.title for line in series],
         "draws": sorted(draws),
         "seeds": sorted({entry.seed for entry in entries.values()}),
         "points": len(entries),
         "seconds": sum(seconds.values()),
         "versions": _versions(entries.values()),
-        "curves": {of: _shown(curve(table, against), series, steps) for of, table in curves.items()},
+        "curves": {of: _curve(table, against, series, steps) for of, table in curves.items()},
     }
 
 
@@ -137,18 +67,25 @@ def _steps(series: Sequence[Series], entries: Mapping[str, Entry]) -> dict[tuple
     for line in series:
         for point in line.points:
             stages = entries[point.key].stages.items()
-            steps = sum(stage["steps"] for name, stage in stages if name.startswith("training/"))
+            steps = sum(stage.get("steps", 0) for name, stage in stages if name.startswith("training/"))
             found.setdefault((line.title, point.cell.size), {})[point.key] = steps
     return {place: round(sum(by_key.values()) / len(by_key)) for place, by_key in found.items()}
 
 
-def _shown(found: dict[str, Any], series: Sequence[Series], steps: Mapping[tuple[str, int], int]) -> dict[str, Any]:
-    """A curve with the names, colours and optimiser steps that its table and figure show."""
+def _curve(
+    table: Table, against: str, series: Sequence[Series], steps: Mapping[tuple[str, int], int]
+) -> dict[str, Any]:
+    """Readings of one kind of error, with the names, colours and optimiser steps that table and figures show."""
+    found = curve(table, against)
     for title, line in found["methods"].items():
         for point in line["points"]:
             point["steps"] = steps[title, point["size"]]
-    names = {line.title: line.title for line in series}
-    return found | {"titles": names, "colours": _colours(series)}
+    return found | {
+        "titles": {title: title for title in (against, *(line.title for line in series))},
+        "colours": _colours(series),
+        "differences": differences(table),
+        "sweeps": sweeps(series, table),
+    }
 
 
 def _colours(series: Sequence[Series]) -> dict[str, tuple[str, str]]:

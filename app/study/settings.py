@@ -29,6 +29,7 @@ class Study(Settings):
     name: str = Field(pattern=NAME)  # of its folder under --runs
     recipe: str  # a recipe's file, or the name of a shipped one
     set: dict[str, Any] = Field(default_factory=dict)  # keys of the recipe, with one value for all cells
+    by_size: dict[int, dict[str, Any]] = Field(default_factory=dict)  # the same for the cells of one size
     axes: Axes = Field(default_factory=dict)  # every value with every value of the others
     runs: tuple[str, ...] = ()  # runs that are measured; none: all that train
     points: tuple[Part, ...] = ()  # more cells, such as SFT alone at larger sizes

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UserError
-from app.evaluation.curve import Asked, Errors, curve, error_of, points
+from app.evaluation.curve import Asked, Errors, curve, differences, error_of, points
 
 PROBLEMS = 4000
 
@@ -148,6 +148,21 @@ def test_a_problem_undecided_under_one_seed_counts_by_the_others() -> None:
     outcomes: Errors = {(0, "a"): None, (1, "a"): 1.0, (0, "b"): 0.0, (1, "b"): 0.0}
     found, undecided = points({"sft": {10: outcomes}})
     assert undecided == 1 and found["sft"][0].errors.tolist() == [1.0, 0.0]
+
+
+def test_differences_are_paired_by_problem_and_told_by_seed() -> None:
+    """SFT is wrong on 40 of 100 problems, RFT on the first 10 of those, under the second seed on 20."""
+    sft: dict[Asked, float | None] = {(seed, f"p{n:02d}"): float(n < 40) for seed in (0, 1) for n in range(100)}
+    rft: dict[Asked, float | None] = {(s, f"p{n:02d}"): float(n < 10 * (s + 1)) for s in (0, 1) for n in range(100)}
+    [found] = differences({"sft": {10: sft, 20: sft}, "rft": {10: rft}})
+    assert (found["size"], found["method"], found["other"]) == (10, "rft", "sft")
+    assert found["difference"] == pytest.approx(-0.25) and found["low"] < -0.25 < found["high"] < -0.15
+    assert found["seeds"] == pytest.approx({"0": -0.3, "1": -0.2})
+
+
+def test_equal_answers_differ_by_nothing_for_certain() -> None:
+    [found] = differences({"sft": {10: greedy(0.3, 50)}, "rft": {10: greedy(0.3, 50)}})
+    assert (found["difference"], found["low"], found["high"]) == (0, 0, 0)
 
 
 @given(st.permutations([250, 500, 1000]))

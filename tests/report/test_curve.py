@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.report.curve import GREEDY, alone, figure, laws, page, reasons, rows, saved_text, table
+from app.report.curve import GREEDY, alone, figure, figures, laws, page, pairs, reasons, rows, saved_text, table
 
 
 def saved(value: float | None) -> dict[str, Any]:
@@ -32,6 +32,11 @@ def curve() -> dict[str, Any]:
         "colours": {"sft": ("#000001", "#000002"), "step_dpo": ("#000003", "#000004")},
         "problems": 1000,
         "undecided": 3,
+        "sweeps": [],
+        "differences": [
+            {"size": 250, "method": "step_dpo", "other": "sft", "difference": -0.25, "low": -0.3, "high": -0.2}
+            | {"seeds": {"0": -0.25, "1": 0.01}}
+        ],
         "methods": {
             "sft": {"points": [point(250, 0.5), point(1000, 0.25)], "fit": law},
             "step_dpo": {"points": [point(250, 0.25, saved(4.0)), point(1000, 0.0, saved(None))], "fit": None},
@@ -117,6 +122,34 @@ def test_a_page_of_two_curves_names_both_and_shares_no_id(curve: dict[str, Any])
     assert "<h2>Greedy error</h2>" in html and "<h2>Error of draws</h2>" in html
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+
+
+def test_each_against_each_is_in_points(curve: dict[str, Any]) -> None:
+    _, *body = pairs(curve)
+    assert body == [("per-step DPO against SFT", "250", "−25.0", "[−30.0, −20.0]", "−25.0, +1.0")]
+    assert "per-step DPO against SFT" in page("demo", {GREEDY: curve})
+
+
+def test_a_method_of_one_size_is_left_to_the_table_where_others_have_several(curve: dict[str, Any]) -> None:
+    curve["methods"]["step_dpo"]["points"].pop()
+    assert "per-step DPO" not in figure(curve) and pairs(curve) == []
+    curve["methods"]["sft"]["points"].pop()
+    assert "per-step DPO" in figure(curve)
+
+
+def test_a_sweep_has_a_figure_of_its_own_in_its_run_s_colour(curve: dict[str, Any]) -> None:
+    points = [point(1000, error) | {"value": value} for value, error in ((1, 0.3), (4, 0.25), (16, 0.27))]
+    sweep = {"run": "step_dpo", "name": "per-step DPO", "line": "step_dpo", "key": "runs.step_dpo.per_problem"}
+    curve["sweeps"] = [sweep | {"size": 1000, "points": points}] * 2
+    found = figures(curve)
+    assert list(found) == [
+        "curve",
+        "step_dpo-runs.step_dpo.per_problem-1000",
+        "step_dpo-runs.step_dpo.per_problem-1000-2",
+    ]
+    drawn = found["step_dpo-runs.step_dpo.per_problem-1000"]
+    assert "var(--policy-1)" in drawn and "var(--policy-0)" not in drawn and ">16<" in drawn
+    assert "One setting changed" in page("demo", {GREEDY: curve})
 
 
 def test_page_works_offline_and_escapes(curve: dict[str, Any]) -> None:
