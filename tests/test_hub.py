@@ -94,6 +94,7 @@ def test_the_plan_names_another_stage_when_the_branch_moved(hub: Hub, tmp_path: 
     assert not (tmp_path / "runs").exists()  # a plan writes nothing
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_commits_that_it_began_with(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends where it loads the data set, which is not really there; what it began with is there by then."""
     source = {"kind": "hub", "name": "some/data", "revision": "v1"}

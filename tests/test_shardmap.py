@@ -110,6 +110,7 @@ with ray_session(2):
 """
 
 
+@pytest.mark.slow
 def test_a_restart_needs_nothing_in_the_object_store(tmp_path: Path) -> None:
     """Ray warns of each actor that began with something there; it does so once a process, hence one of its own."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -121,6 +122,7 @@ def test_a_restart_needs_nothing_in_the_object_store(tmp_path: Path) -> None:
     assert "constructor arguments in the object store" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_shard_that_always_kills_its_engine_ends_the_job(ray_local: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"actor was lost. The last one said: engine gone: out of memory"):
         run(workers.AlwaysDies, tmp_path, shards=1)

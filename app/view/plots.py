@@ -51,9 +51,13 @@ def credit_figures(credit: Output) -> dict[str, Any]:
 
 
 def difficulty(samples: Samples) -> list[int]:
-    """Problems by the share of their judged traces that are right, in tenths; those that are all right in the last."""
-    shares = samples.shares["share"].to_numpy()
-    return [int(count) for count in np.histogram(shares, TENTHS, (0, 1))[0]]
+    """Problems by the share of their judged traces that are right, those that are all right in the last part.
+
+    Tenths; of fewer traces a problem, as many parts as there may be shares: five of four traces.
+    """
+    shares, judged = (samples.shares[name].to_numpy() for name in ("share", "judged"))
+    parts = min(int(judged.max(initial=0)) + 1, TENTHS)
+    return [int(count) for count in np.histogram(shares, parts, (0, 1))[0]]
 
 
 def figures(samples: Samples) -> dict[str, Any]:

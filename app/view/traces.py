@@ -99,12 +99,13 @@ class Samples:
 
     @cached_property
     def shares(self) -> pa.Table:
-        """A row a problem: the share of its judged traces that are right."""
+        """A row a problem: how many of its traces are judged, and the share of these that are right."""
         outcome = self.index["outcome"].cast(pa.string())
         judged = pc.is_in(outcome, value_set=pa.array(["correct", "incorrect", "unparsed"]))
         right = pc.equal(outcome, "correct").cast(pa.float64())
         table = pa.table({"problem": self.index["problem"].cast(pa.string()), "share": right}).filter(judged)
-        return table.group_by("problem").aggregate([("share", "mean")]).rename_columns(["problem", "share"])
+        found = table.group_by("problem").aggregate([("share", "mean"), ("share", "count")])
+        return found.rename_columns(["problem", "share", "judged"])
 
     def first(self, right: bool) -> pa.Table:
         """Rows of the index of each problem's sample 0, the greedy one of an evaluation, that are right, or wrong."""

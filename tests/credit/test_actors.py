@@ -49,7 +49,7 @@ def content(output: Output) -> Content:
     )
 
 
-@pytest.mark.parametrize("search", ["adaptive", "exhaustive"])
+@pytest.mark.parametrize("search", ["adaptive", pytest.param("exhaustive", marks=pytest.mark.slow)])
 def test_one_actor_and_three_write_the_same(ray_local: str, tmp_path: Path, search: str) -> None:
     one, three = (credit(tmp_path / str(n), ray_local, n, search, []) for n in (1, 3))
     assert content(one) == content(three)

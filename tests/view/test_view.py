@@ -212,7 +212,8 @@ def test_plots_agree_with_the_files(client: TestClient, root: Path) -> None:
     for kind, names in kinds.items():
         assert listed(client, solved=kind)["total"] == sum(len(shares[name]) for name in names)
     assert kinds["some"]
-    assert found["problems"][0] == sum(sum(each) / len(each) < 0.1 for each in shares.values())
+    assert len(found["problems"]) == min(max(map(len, shares.values())) + 1, 10)
+    assert (found["problems"][0], found["problems"][-1]) == (len(never), len(kinds["all"]))
 
 
 def test_training_curves_are_those_of_the_newest_training(client: TestClient, root: Path) -> None:
