@@ -20,7 +20,7 @@ from app.placement import ActorPlacement
 from app.problems.settings import ProblemsSettings, SynthesisSettings
 from app.runs import Run, merged, read_runs
 from app.sampling.settings import EnginePlacement, SamplingSettings
-from app.settings import ModelSettings, Prices, RenderingSettings, Settings, fault_lines
+from app.settings import ModelSettings, Prices, RenderingSettings, Settings, fault_lines, read_mapping
 from app.training.settings import TrainPlacement
 from app.verification.settings import VerificationSettings
 
@@ -130,13 +130,7 @@ def read(path: str) -> dict[str, Any]:
     if not file.is_file():
         near = [p.name for p in file.parent.glob("*.yaml") if re.search(r"^problems:", p.read_text(), re.MULTILINE)]
         raise UserError(f"{path}: no such recipe file{nearest(file.name, near) if near else ''}")
-    try:
-        body = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(body, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys, this is {type(body).__name__}")
-    return body
+    return read_mapping(file, "a recipe")
 
 
 def _included(body: dict[str, Any]) -> dict[str, Any]:

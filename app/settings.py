@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from app.errors import nearest
+from app.errors import UserError, nearest
 
 
 class Settings(BaseModel):
@@ -89,6 +91,17 @@ RENAMED = {  # keys of recipes, by the names they had
     "zero": "zero_stage",
     "boards": "trackers",
 }
+
+
+def read_mapping(file: Path, what: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds, `what` being `a recipe` or so. Raises UserError where it holds none."""
+    try:
+        body = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(body, dict):
+        raise UserError(f"{file}: {what} is a mapping of keys, this is {type(body).__name__}")
+    return body
 
 
 def fault_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:

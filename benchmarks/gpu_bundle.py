@@ -28,7 +28,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("transformers", "numpy", "pydantic", "pyarrow", "safetensors", "tokenizers", "pyyaml")  # of every part
@@ -218,6 +218,7 @@ def told(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items()) or "nothing is lacking"
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--have", type=Path, required=True, help="what `pip list` says on the machine")
@@ -226,16 +227,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("gpu-bundle"), help="a new folder (gpu-bundle)")
     parser.add_argument("--part-mb", type=float, default=60, help="size of a part at most (60)")
     options = parser.parse_args(argv)
-    try:
-        if options.part_mb <= 0:
-            raise UserError("--part-mb: give a number above 0")
-        if not options.have.is_file():
-            raise UserError(f"{options.have}: no such file; write there what `pip list` says on the GPU machine")
-        have = versions_of(options.have.read_text())
-        print(bundle(have, options.want.split(), options.python, options.out, int(1e6 * options.part_mb)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.part_mb <= 0:
+        raise UserError("--part-mb: give a number above 0")
+    if not options.have.is_file():
+        raise UserError(f"{options.have}: no such file; write there what `pip list` says on the GPU machine")
+    have = versions_of(options.have.read_text())
+    print(bundle(have, options.want.split(), options.python, options.out, int(1e6 * options.part_mb)))
     return 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Queue
 from urllib.parse import quote
 
-from app.errors import UserError
+from app.errors import UserError, one_clear_error
 from app.view.runs import RunView
 from app.view.server import serve
 from app.view.traces import Asked
@@ -49,25 +49,22 @@ def viewer(root: str) -> str:
     return said.get(timeout=60)
 
 
+@one_clear_error
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", help="folder of a finished run, such as runs/demo")
     parser.add_argument("--out", type=Path, default=Path("docs"), metavar="DIR", help="where to (docs)")
     parser.add_argument("--narrow", action="store_true", help="as a telephone shows them")
     args = parser.parse_args(argv)
-    try:
-        if not shutil.which("chromium"):
-            raise UserError("chromium is not installed")
-        wanted, address = pages(args.run), viewer(args.run)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for name, place in wanted.items():
-            picture(address + place, args.out / f"{name}.png", SIZES[args.narrow])
-        report = Path(args.run, "report", "index.html")
-        if report.is_file():
-            picture(f"file://{report.absolute()}", args.out / "report.png", SIZES[args.narrow])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not shutil.which("chromium"):
+        raise UserError("chromium is not installed")
+    wanted, address = pages(args.run), viewer(args.run)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, place in wanted.items():
+        picture(address + place, args.out / f"{name}.png", SIZES[args.narrow])
+    report = Path(args.run, "report", "index.html")
+    if report.is_file():
+        picture(f"file://{report.absolute()}", args.out / "report.png", SIZES[args.narrow])
     return 0
 
 

@@ -67,10 +67,8 @@ def page(results: dict[str, Any], losses: Losses, cards: list[Card]) -> str:
         skipped=skipped(methods),
         methods=methods,
         numbers={name: number % figures.MOST for number, name in enumerate(methods)},
-        accuracy=Markup(figures.accuracy(methods, titles, results["baseline"])) if methods else None,
-        accuracy_narrow=Markup(figures.accuracy(methods, titles, results["baseline"], narrow=True))
-        if methods
-        else None,
+        accuracy=accuracy(narrow=False),
+        accuracy_narrow=accuracy(narrow=True),
         attempts=Markup(figures.attempts(methods, titles)) if ks_of(methods) else None,
         ks=ks_of(methods),
         solve_rates=Markup(figures.solve_rates(rates)) if (rates := solve_rates_of(results)) else None,

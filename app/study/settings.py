@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from app.errors import UserError, nearest
 from app.recipe import NAME
-from app.settings import Settings, fault_lines
+from app.settings import Settings, fault_lines, read_mapping
 
 Axes = dict[str, tuple[Any, ...]]  # key of the recipe -> its values
 
@@ -53,12 +52,6 @@ def read_study(path: str) -> Study:
         near = [other.name for other in file.parent.glob("*.yaml")]
         raise UserError(f"{path}: no such study file{nearest(file.name, near) if near else ''}")
     try:
-        body = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(body, dict):
-        raise UserError(f"{path}: a study is a mapping of keys, this is {type(body).__name__}")
-    try:
-        return Study.model_validate(body)
+        return Study.model_validate(read_mapping(file, "a study"))
     except ValidationError as error:
         raise UserError("\n".join(f"{path}: {line}" for line in fault_lines(error, Study))) from None

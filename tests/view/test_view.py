@@ -299,30 +299,30 @@ def address(root: Path) -> Iterator[str]:
 def test_a_browser_shows_a_trace_with_its_steps(address: str, client: TestClient, width: int, tmp_path: Path) -> None:
     row = listed(client, pit="1")["rows"][0]
     trace = client.get(f"/api/trace/made/base/{row['shard']}/{row['row']}").json()
-    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
-    words += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=8000", "--dump-dom"]
-    page = f"{address}#made/base/{row['shard']}/{row['row']}"
-    done = subprocess.run([*words, page], capture_output=True, text=True, timeout=300)
-    assert "first pit" in done.stdout and trace["steps"][0]["text"].strip() in done.stdout
-    assert f"of {listed(client)['total']} traces" in done.stdout
-    assert "token=" not in done.stdout
+    shown = drawn(f"{address}#made/base/{row['shard']}/{row['row']}", tmp_path, width)
+    assert "first pit" in shown and trace["steps"][0]["text"].strip() in shown
+    assert f"of {listed(client)['total']} traces" in shown
+    assert "token=" not in shown
+
+
+def drawn(page: str, profile: Path, width: int = 1400) -> str:
+    """A page as Chromium has it once its scripts have run."""
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    words += [f"--window-size={width},900", "--virtual-time-budget=8000", "--dump-dom", page]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300).stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_a_browser_draws_the_plots(address: str, tmp_path: Path) -> None:
-    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    words += ["--virtual-time-budget=8000", "--dump-dom", f"{address}#plots/made/base"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    shown = drawn(f"{address}#plots/made/base", tmp_path)
     for title in ("Mean Q by place in the trace", "First pits by place", "Problems by share of right traces"):
-        assert f'aria-label="{title}' in done.stdout
+        assert f'aria-label="{title}' in shown
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_a_link_to_a_held_out_answer_takes_the_list_along(address: str, tmp_path: Path) -> None:
-    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    words += ["--virtual-time-budget=8000", "--dump-dom", f"{address}#made/held-out%2C%20dpo/0/0"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    assert "1 to 6 of 6 traces" in done.stdout and "The same problem, by others" in done.stdout
-    assert "right where held-out, base is wrong" in done.stdout
+    shown = drawn(f"{address}#made/held-out%2C%20dpo/0/0", tmp_path)
+    assert "1 to 6 of 6 traces" in shown and "The same problem, by others" in shown
+    assert "right where held-out, base is wrong" in shown
